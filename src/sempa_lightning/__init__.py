@@ -1,0 +1,3 @@
+"""Better sentence embeddings from decoder-only language models, without losing generation."""
+
+__version__ = "0.1.0"

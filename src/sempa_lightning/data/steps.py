@@ -1,0 +1,110 @@
+"""Optimiser steps as fixed global sets of rows, whatever the micro-batch, the accumulation or the world size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sempa_lightning.types import PreferenceBatch, StepBatch, TextBatch
+
+Row = TypeVar("Row")
+Row_contra = TypeVar("Row_contra", contravariant=True)
+Batch = PreferenceBatch | TextBatch
+
+
+class Collator(Protocol[Row_contra]):
+    """Lays rows out for a forward pass and says how much each counts."""
+
+    def size(self, row: Row_contra) -> int:
+        """What the row adds to `StepBatch.size`."""
+
+    def length(self, row: Row_contra) -> int:
+        """Tokens of the row's longest sequence: rows of like length are forwarded together."""
+
+    def __call__(self, rows: Sequence[Row_contra]) -> Batch:
+        """Lay out one micro-batch."""
+
+
+class StepSampler(Sampler[list[int]]):
+    """Yields the global set of rows of each optimiser step: a permutation by (seed, epoch), cut into steps.
+
+    Args:
+        num_rows: Rows of the data set; each is used once an epoch.
+        step_size: Rows of a step, over all processes; the last step of an epoch takes what is left.
+        seed: Seed of the order.
+        steps_done: Tells how many steps the run has done, so that a resumed run goes on with the next one.
+    """
+
+    def __init__(self, num_rows: int, step_size: int, seed: int, steps_done: Callable[[], int]) -> None:
+        self._num_rows = num_rows
+        self._step_size = step_size
+        self._seed = seed
+        self._steps_done = steps_done
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return -(-self._num_rows // self._step_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, first = divmod(self._steps_done(), len(self))
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        order = torch.randperm(self._num_rows, generator=generator).tolist()
+        for step in range(first, len(self)):
+            yield order[step * self._step_size : (step + 1) * self._step_size]
+
+
+class StepDataset(Dataset[StepBatch], Generic[Row]):
+    """Turns the global rows of a step into this process's share of it.
+
+    Args:
+        rows: All rows.
+        collator: Lays out micro-batches.
+        micro_batch_size: Rows of one forward pass at most.
+        rank: This process.
+        world_size: How many processes share a step.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], collator: Collator[Row], micro_batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self._rows = rows
+        self._collator = collator
+        self._micro_batch_size = micro_batch_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __getitem__(self, step: list[int]) -> StepBatch:
+        rows = [self._rows[index] for index in step]
+        share = rows[self._rank :: self._world_size]
+        weight = 1.0 if share else 0.0
+        share = sorted(share or rows[:1], key=self._collator.length, reverse=True)
+        cuts = range(0, len(share), self._micro_batch_size)
+        return StepBatch(
+            micro_batches=[self._collator(share[cut : cut + self._micro_batch_size]) for cut in cuts],  # type: ignore[arg-type]
+            size=sum(self._collator.size(row) for row in rows),
+            weight=weight,
+        )
+
+
+class StepLoader(DataLoader[StepBatch]):
+    """A loader of optimiser steps that Lightning may resume in the middle of an epoch.
+
+    Its place follows from the number of steps done, so there is no state of its own to keep.
+    """
+
+    def __init__(self, dataset: StepDataset[Row], sampler: Sampler[list[int]], num_workers: int) -> None:
+        super().__init__(
+            dataset, sampler=sampler, batch_size=None, num_workers=num_workers, collate_fn=_unchanged
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: see the class."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take nothing up: see the class."""
+
+
+def _unchanged(step: StepBatch) -> StepBatch:
+    return step

@@ -1,0 +1,144 @@
+"""The LightningModule: one optimiser step for each batch, and nothing of the mathematics."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.training.objectives import Objective
+from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
+from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TextBatch
+
+
+class TrainingModule(LightningModule):
+    """Trains a policy on an objective.
+
+    A batch is a whole optimiser step (`StepBatch`), so that the loss is divided by the size of a fixed global set of
+    rows: results do not depend on micro-batch size, accumulation or world size. Gradients are synchronised once a
+    step. Checkpoints hold trainable parameters only.
+
+    Args:
+        policy: The model in training; frozen weights have `requires_grad=False`.
+        objective: Maps the policy and a micro-batch to losses.
+        optimizer: Factory of the optimiser.
+        scheduler: Factory of the learning-rate schedule.
+        max_grad_norm: The gradient's norm is clipped to this; null to leave it.
+    """
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        objective: Objective,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        max_grad_norm: float | None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # frozen weights are absent; on_load_checkpoint checks the rest
+        self.policy = policy
+        self._objective = [objective]  # in a list: a frozen reference must not become a submodule
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._max_grad_norm = max_grad_norm
+        self._val_sums: Counter[str] = Counter()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimiser and schedule for the run's number of steps."""
+        optimizer = self._optimizer(parameter_groups(self.policy))
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self._scheduler(optimizer, num_steps=num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Check that gradients will have somewhere to go."""
+        if not any(parameter.requires_grad for parameter in self.policy.parameters()):
+            raise UserError("no parameter of the policy is trainable: choose an adapter or full fine-tuning")
+
+    def training_step(self, step: StepBatch, _: int) -> None:
+        """Accumulate the gradients of the step's micro-batches, clip, update."""
+        optimizer: Any = self.optimizers()
+        sums: Counter[str] = Counter()
+        *firsts, last = step.micro_batches
+        with self._unsynchronised():
+            for batch in firsts:
+                sums.update(self._backward(batch, step))
+        sums.update(self._backward(last, step))
+        if self._max_grad_norm is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
+            self.log("train/grad_norm", norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler: Any = self.lr_schedulers()
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        scheduler.step()
+        self._log_means("train", sums, step.size)
+
+    def _backward(self, batch: PreferenceBatch | TextBatch, step: StepBatch) -> dict[str, Tensor]:
+        terms = self._terms(batch)
+        # Data-parallel strategies average gradients over processes; the sum is wanted.
+        scale = step.weight * self.trainer.world_size / step.size
+        self.manual_backward(terms.losses.sum() * scale)
+        return {name: value * step.weight for name, value in terms.metrics.items()}
+
+    def _terms(self, batch: PreferenceBatch | TextBatch) -> Terms:
+        terms: Terms = self._objective[0](self.policy, batch)
+        finite = terms.losses.detach().isfinite().tolist()
+        if not all(finite):
+            rows = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
+            raise UserError(
+                f"the loss is not finite at step {self.global_step} for rows {', '.join(rows)}: look at these rows,"
+                " lower optimizer.lr, or train in float32; earlier checkpoints are untouched"
+            )
+        return terms
+
+    @contextlib.contextmanager
+    def _unsynchronised(self) -> Iterable[None]:  # type: ignore[misc]
+        wrapped = self.trainer.strategy.model
+        with wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext():
+            yield
+
+    def validation_step(self, step: StepBatch, _: int) -> None:
+        """Add up the objective over this process's share."""
+        for batch in step.micro_batches:
+            self._val_sums.update({k: v * step.weight for k, v in self._terms(batch).metrics.items()})
+        self._val_sums["size"] += torch.tensor(step.size / self.trainer.world_size, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log means over all processes."""
+        sums = dict(self._val_sums)
+        self._val_sums.clear()
+        names = sorted(sums)
+        totals = self.trainer.strategy.reduce(torch.stack([sums[k].double() for k in names]), reduce_op="sum")
+        means = dict(zip(names, totals, strict=True))
+        size = means.pop("size")
+        self.log_dict({f"val/{name}": value / size for name, value in means.items()}, prog_bar=True)
+
+    def _log_means(self, stage: str, sums: dict[str, Tensor], size: int) -> None:
+        names = sorted(sums)
+        totals = self.trainer.strategy.reduce(torch.stack([sums[k] for k in names]), reduce_op="sum")
+        for name, total in zip(names, totals, strict=True):
+            self.log(f"{stage}/{name}", total / size, prog_bar=name == "loss")
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 (torch's signature)
+        """Trainable parameters only."""
+        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name in trainable}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose parameters are not exactly the trainable ones."""
+        expected, found = set(self.state_dict()), set(checkpoint["state_dict"])
+        if expected != found:
+            raise UserError(
+                f"the checkpoint does not fit: missing {sorted(expected - found)[:3]},"
+                f" unexpected {sorted(found - expected)[:3]}; is it of another model or adapter?"
+            )

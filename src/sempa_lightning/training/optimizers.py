@@ -1,0 +1,43 @@
+"""Factories of optimisers and learning-rate schedules, as a config hands them to the module."""
+
+from typing import Any, Protocol
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import get_cosine_schedule_with_warmup
+
+
+class OptimizerFactory(Protocol):
+    """Makes an optimiser of parameter groups."""
+
+    def __call__(self, params: list[dict[str, Any]]) -> Optimizer:
+        """Build the optimiser."""
+
+
+class SchedulerFactory(Protocol):
+    """Makes a schedule, stepped once after each optimiser step."""
+
+    def __call__(self, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
+        """Build the schedule of a run of `num_steps` steps."""
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Split trainable parameters in two: matrices, and vectors (biases, norms), which are not decayed."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trainable if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def cosine_with_warmup(optimizer: Optimizer, *, num_steps: int, warmup_ratio: float) -> LRScheduler:
+    """Rise linearly over the first `warmup_ratio` of the steps, then fall along half a cosine to 0."""
+    schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, int(num_steps * warmup_ratio), num_steps)
+    return schedule
+
+
+def constant(optimizer: Optimizer, *, num_steps: int) -> LRScheduler:  # noqa: ARG001 (the protocol's signature)
+    """Keep the learning rate as it is."""
+    return LambdaLR(optimizer, lambda _: 1.0)
