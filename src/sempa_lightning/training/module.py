@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TextBatch
@@ -26,7 +27,8 @@ class TrainingModule(LightningModule):
 
     Args:
         policy: The model in training; frozen weights have `requires_grad=False`.
-        objective: Maps the policy and a micro-batch to losses.
+        reference: The frozen model; it is not a submodule, so checkpoints do not hold it.
+        objective: Maps policy, reference and a micro-batch to losses.
         optimizer: Factory of the optimiser.
         scheduler: Factory of the learning-rate schedule.
         max_grad_norm: The gradient's norm is clipped to this; null to leave it.
@@ -35,6 +37,7 @@ class TrainingModule(LightningModule):
     def __init__(
         self,
         policy: nn.Module,
+        reference: Reference,
         objective: Objective,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
@@ -44,7 +47,8 @@ class TrainingModule(LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # frozen weights are absent; on_load_checkpoint checks the rest
         self.policy = policy
-        self._objective = [objective]  # in a list: a frozen reference must not become a submodule
+        self._reference = reference
+        self._objective = objective
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
@@ -90,7 +94,7 @@ class TrainingModule(LightningModule):
         return {name: value * step.weight for name, value in terms.metrics.items()}
 
     def _terms(self, batch: PreferenceBatch | TextBatch) -> Terms:
-        terms: Terms = self._objective[0](self.policy, batch)
+        terms: Terms = self._objective(self.policy, self._reference, batch)
         finite = terms.losses.detach().isfinite().tolist()
         if not all(finite):
             rows = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]

@@ -1,14 +1,18 @@
-"""What is minimised: an objective maps a policy and a micro-batch to one unreduced loss for each row."""
+"""What is minimised: an objective maps policy, reference and a micro-batch to one unreduced loss for each row."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
-from sempa_lightning.types import PreferenceBatch, Terms, TextBatch
+from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.types import Terms
 
 
 class Objective(Protocol):
-    """A training objective."""
+    """A training objective.
 
-    def __call__(self, policy: nn.Module, batch: PreferenceBatch | TextBatch) -> Terms:
+    An objective is written for one kind of batch, which the datamodule must yield.
+    """
+
+    def __call__(self, policy: nn.Module, reference: Reference, batch: Any) -> Terms:  # noqa: ANN401 (see the class)
         """Compute one loss for each row of the micro-batch, and sums of metrics."""

@@ -1,0 +1,117 @@
+"""The run folder: the one place that knows the names of its files."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sempa_lightning.errors import UserError
+
+
+class RunDir:
+    """A run is a folder, and everything can be rebuilt from it alone.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "RunDir":
+        """Open the folder of a run that has started.
+
+        Raises:
+            UserError: If it is no run folder.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise UserError(f"{path} is no run folder: it has no config.yaml")
+        return run
+
+    @property
+    def config(self) -> Path:
+        """Resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, data counts, seeds, hardware, command."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Logged metrics, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint that training resumes from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter, in PEFT format."""
+        return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The trained model where all weights were trained, in Hugging Face format."""
+        return self.path / "model"
+
+    @property
+    def export(self) -> Path:
+        """What `python -m sempa_lightning.export` writes, unless told otherwise."""
+        return self.path / "export"
+
+    @property
+    def summary(self) -> Path:
+        """One number for each key, such as `after/sts/demo/spearman`."""
+        return self.path / "summary.json"
+
+    def evaluation(self, suite: str) -> Path:
+        """Results of one evaluation suite."""
+        return self.path / "eval" / f"{suite}.json"
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return config
+
+    def read_summary(self) -> dict[str, float]:
+        """Read the numbers of the run; empty while it has none."""
+        summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
+        return summary
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that a reader sees the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path` and move it there when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""From text rows to token ids: prompt and completion joined at token level, nothing truncated."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from sempa_lightning.data.rows import Row
+from sempa_lightning.errors import UserError
+from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.types import TokenizedRow
+
+
+@dataclass(frozen=True)
+class RowTokenizer:
+    """Renders and tokenises rows.
+
+    A completion is scored with its end token: the end of the turn in a chat, the end-of-text token otherwise, once.
+    A row is unfit if the tokens of the prompt are not the first tokens of prompt + completion (the boundary would be
+    scored differently from how the model reads the text), or if a sequence is longer than `max_length`: a truncated
+    paraphrase is no paraphrase.
+
+    Attributes:
+        tokenizer: The policy's tokenizer.
+        template: The paraphrase prompt.
+        max_length: Longest prompt + completion, in tokens.
+        unfit: `error` stops at the first unfit row and names it; `drop` leaves it out and counts it.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: PromptTemplate
+    max_length: int
+    unfit: Literal["error", "drop"]
+
+    def __call__(self, rows: Iterable[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
+        """Yield tokenised rows; add what was left out, by reason, to `dropped`.
+
+        Raises:
+            UserError: At an unfit row, if `unfit` is `error`.
+        """
+        for row in rows:
+            prompt = self._prompt_ids(row.anchor)
+            candidates = [self._completion_ids(row.anchor, prompt, text) for text in (*row.chosen, *row.rejected)]
+            fit = [ids for ids in candidates if ids is not None]
+            if len(fit) < len(candidates):
+                self._leave_out(row, "prompt and completion merge into one token", dropped)
+            elif len(prompt) + max(map(len, fit)) > self.max_length:
+                self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
+            else:
+                yield TokenizedRow(row.id, prompt, fit, len(row.chosen))
+
+    def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
+        if self.unfit == "error":
+            raise UserError(
+                f"row {row.id} ({row.anchor[:60]!r}): {reason}; raise data.max_length, choose another prompt, or set"
+                " data.unfit=drop to leave such rows out"
+            )
+        dropped[reason] += 1
+
+    def _prompt_ids(self, anchor: str) -> list[int]:
+        return self._encode(self.template.prompt(self.tokenizer, anchor))
+
+    def _completion_ids(self, anchor: str, prompt: list[int], completion: str) -> list[int] | None:
+        """Tokens after the prompt, end token included; None if the join differs at text and at token level."""
+        ids = self._encode(self.template.dialogue(self.tokenizer, anchor, completion))
+        if ids[: len(prompt)] != prompt:
+            return None
+        ids = ids[len(prompt) :]
+        special = set(self.tokenizer.all_special_ids)
+        end = next((place for place, token in enumerate(ids) if token in special), None)
+        return [*ids, self.tokenizer.eos_token_id] if end is None else ids[: end + 1]
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)
+        return ids

@@ -1,0 +1,70 @@
+"""The Plackett-Luce loss: the likelihood of a ranking, of which DPO is the case of two candidates."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def plackett_luce(
+    scores: Float[Tensor, "anchors candidates"],
+    candidate_mask: Bool[Tensor, "anchors candidates"],
+    num_factors: Int[Tensor, " anchors"],
+) -> Float[Tensor, " anchors"]:
+    r"""Negative log-likelihood, in nats, of the first factors of a ranking.
+
+    .. math:: -\sum_{k=1}^{m} \Big[ s_k - \log \sum_{j \ge k} e^{s_j} \Big]
+
+    (SemPA, eq. 5-6.) Candidates stand best first; :math:`m` factors are kept. With :math:`m = 1` it is the top-1
+    form, which does not depend on the order of the others; with two candidates and scores β · log-ratio it is the DPO
+    loss (SemPA, eq. 2-3). Equal scores give ln K for the top-1 form and ln K! for a full ranking of K candidates.
+
+    Finite with exact gradients for scores of any size that float32 holds: every factor is a log-sum-exp.
+
+    Args:
+        scores: The candidates' scores, best candidate first.
+        candidate_mask: True where an anchor has that candidate; live candidates come before absent ones.
+        num_factors: How many factors to keep, at most the number of candidates.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.ones(1, 3, dtype=torch.bool)
+        >>> plackett_luce(torch.zeros(1, 3), mask, torch.tensor([1])).item()  # ln 3
+        1.0986...
+        >>> plackett_luce(torch.zeros(1, 3), mask, torch.tensor([3])).item()  # ln 3!
+        1.7917...
+    """
+    candidates = scores.shape[1]
+    rank = torch.arange(candidates, device=scores.device)
+    # remaining[k, j]: candidate j is not yet ranked when the k-th factor is taken.
+    remaining = (rank[None, :] >= rank[:, None]) & candidate_mask[:, None, :]
+    lowest = torch.finfo(scores.dtype).min
+    log_totals = scores[:, None, :].masked_fill(~remaining, lowest).logsumexp(-1)
+    kept = (rank < num_factors[:, None]) & candidate_mask
+    return torch.where(kept, log_totals - scores, 0.0).sum(-1)
+
+
+@dataclass(frozen=True)
+class PlackettLuce:
+    """Plackett-Luce over implicit rewards β · log-ratio.
+
+    Attributes:
+        beta: Scale of the implicit rewards; the paper's run used 0.1.
+        ranking: `top` keeps one factor for each chosen candidate; `full` takes the rejected as ranked, too, in the
+            order in which they are given.
+    """
+
+    beta: float
+    ranking: Literal["top", "full"] = "top"
+
+    def __call__(
+        self,
+        log_ratios: Float[Tensor, "anchors candidates"],
+        candidate_mask: Bool[Tensor, "anchors candidates"],
+        num_chosen: Int[Tensor, " anchors"],
+    ) -> Float[Tensor, " anchors"]:
+        """Compute the loss of each anchor (see `plackett_luce`)."""
+        num_factors = num_chosen if self.ranking == "top" else candidate_mask.sum(-1)
+        return plackett_luce(self.beta * log_ratios, candidate_mask, num_factors)

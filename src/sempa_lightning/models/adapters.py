@@ -1,0 +1,83 @@
+"""What is trained: a LoRA adapter, an adapter that exists already, or all weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from torch import nn
+from transformers import PreTrainedModel
+
+from sempa_lightning.assets import local_path
+from sempa_lightning.errors import UserError
+
+
+class Adapter(Protocol):
+    """Makes a policy of a loaded model."""
+
+    def attach(self, model: PreTrainedModel) -> nn.Module:
+        """Mark what is trainable, adding weights where needed."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A fresh LoRA adapter (Hu et al. 2021), which leaves the model's outputs unchanged at first.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; the update is multiplied by alpha / r.
+        dropout: Dropout on the adapter's input.
+        target_modules: Names of the layers to adapt, or `all-linear` for all linear layers but the head.
+    """
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: str | Sequence[str]
+
+    def attach(self, model: PreTrainedModel) -> nn.Module:
+        """Add the adapter; only its weights, kept in float32, are trainable."""
+        if getattr(model, "is_loaded_in_4bit", False):
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        config = LoraConfig(
+            r=self.r,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        )
+        policy: nn.Module = get_peft_model(model, config)
+        return policy
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """An adapter in PEFT format that training goes on from; the reference must then be a frozen copy.
+
+    Attributes:
+        path: Folder with `adapter_config.json`.
+    """
+
+    path: str
+
+    def attach(self, model: PreTrainedModel) -> nn.Module:
+        """Load the adapter as trainable.
+
+        Raises:
+            UserError: If the folder holds no adapter.
+        """
+        folder = local_path(self.path)
+        if not (folder / "adapter_config.json").is_file():
+            raise UserError(f"no adapter_config.json in {folder}: adapter.path must be a PEFT folder")
+        policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        return policy
+
+
+@dataclass(frozen=True)
+class FullFineTuning:
+    """No adapter: all weights are trained."""
+
+    def attach(self, model: PreTrainedModel) -> nn.Module:
+        """Leave the model as it is."""
+        return model.requires_grad_(True)
