@@ -1,4 +1,4 @@
-"""What the entry points share: where `conf/` is, how a run is started, and how an error is told."""
+"""What the entry points share: where `conf/` is, how a run is started or resumed, and how an error is told."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 
 
@@ -28,6 +29,9 @@ def run_main(main: Callable[[], Any]) -> None:
     Anything else is a defect of ours and keeps its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own report
+    folder = next((word.removeprefix("resume=") for word in sys.argv if word.startswith("resume=")), None)
+    if folder:
+        sys.argv.append(f"hydra.run.dir='{folder}'")  # a resumed run goes on in its own folder
     try:
         main()
     except Exception as error:
@@ -35,6 +39,39 @@ def run_main(main: Callable[[], Any]) -> None:
             raise
         sys.stderr.write(f"error: {message}\n")
         sys.exit(1)
+
+
+def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the node names)
+    """Build the object that a config node names.
+
+    Shared objects are passed by keyword, so that there is one of each; no config object leaks into constructors.
+    """
+    import hydra.utils
+
+    return hydra.utils.instantiate(node, _convert_="all", **shared)
+
+
+def resumed_config(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (a DictConfig)
+    """The saved config of the run that `cfg.resume` names, with this call's choice of trainer and logger.
+
+    Raises:
+        UserError: If it is no run folder, or if anything else is overridden.
+    """
+    from omegaconf import OmegaConf
+
+    run = RunDir.existing(cfg.resume)
+    saved = run.read_config()
+    moved = run.config.read_text().replace(saved["paths"]["run_dir"], str(run.path.resolve()))
+    resumed = OmegaConf.create(moved)
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        group = key.partition(".")[0]
+        if group == "resume":
+            continue
+        if group not in ("trainer", "logger"):
+            raise UserError(f"a resumed run keeps its config: drop {override}; only trainer and logger may change")
+        OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
+    return resumed
 
 
 def _message(error: BaseException) -> str | None:

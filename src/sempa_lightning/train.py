@@ -1,47 +1,91 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from sempa_lightning.entry import conf_dir, run_main
+from sempa_lightning.artifacts import RunDir, write_json, write_text
+from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main
 
 
-def train(cfg: DictConfig) -> float | None:
-    """Build everything a run needs, fit, and return the monitored number."""
-    from hydra.utils import instantiate
-    from lightning import Trainer, seed_everything
+def train(cfg: DictConfig, *, resume: bool) -> float | None:
+    """Build everything a run needs; evaluate, fit, evaluate again.
 
+    Returns:
+        The best value of the monitored metric, or None if the run was too short to take it.
+    """
+    from lightning import seed_everything
+    from rich.console import Console
+
+    from sempa_lightning.evaluation.before_after import BeforeAfter
+    from sempa_lightning.evaluation.task import Subject
+    from sempa_lightning.models.adapters import save_policy
+    from sempa_lightning.training.callbacks.probe import Probe
+    from sempa_lightning.training.checkpoints import best_score, load_best, resume_point
+    from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
+    from sempa_lightning.training.setup import is_first_process, quieten
 
+    quieten()
+    run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
     seed_everything(cfg.seed, workers=True, verbose=False)
-    language_model = instantiate(cfg.model, _convert_="all")
-    policy, tokenizer = language_model
-    datamodule = instantiate(cfg.data, tokenizer=tokenizer, _convert_="all")
-    if cfg.compile:
-        policy.compile()
+    model, tokenizer = instantiate(cfg.model)
+    policy = instantiate(cfg.adapter).attach(model)
+    reference = instantiate(cfg.reference, policy=policy)
+    subject = Subject(policy, tokenizer, instantiate(cfg.readout), instantiate(cfg.prompt), reference)
+    datamodule = instantiate(cfg.data, tokenizer=tokenizer)
     module = TrainingModule(
         policy,
-        instantiate(cfg.objective, _convert_="all"),
-        instantiate(cfg.optimizer, _convert_="all"),
-        instantiate(cfg.scheduler, _convert_="all"),
+        reference,
+        instantiate(cfg.objective),
+        instantiate(cfg.optimizer),
+        instantiate(cfg.scheduler),
         cfg.max_grad_norm,
     )
-    trainer: Trainer = instantiate(
-        cfg.trainer,
-        callbacks=list(instantiate(cfg.callbacks, _convert_="all").values()),
-        logger=list(instantiate(cfg.logger, _convert_="all").values()),
-        default_root_dir=cfg.paths.run_dir,
-        _convert_="all",
-    )
-    trainer.fit(module, datamodule)
-    return None
+    callbacks = list(instantiate(cfg.callbacks).values())
+    for probe in callbacks:
+        if isinstance(probe, Probe):
+            probe.watch(subject)
+    loggers = list(instantiate(cfg.logger).values())
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    checkpoint = resume_point(run) if resume else None
+
+    if is_first_process():
+        write_text(run.config, OmegaConf.to_yaml(cfg))
+        write_json(run.manifest, manifest(cfg.seed))
+        datamodule.prepare_data()
+        console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
+        policy.to(trainer.strategy.root_device)
+        comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
+        comparison.measure("before")
+    if cfg.compile:
+        policy.compile()
+    trainer.fit(module, datamodule, ckpt_path=checkpoint)
+    if is_first_process():
+        write_json(run.manifest, {**manifest(cfg.seed), "data": datamodule.counts})
+        console.print(load_best(trainer, module))
+        policy.to(trainer.strategy.root_device)
+        comparison.measure("after")
+        weights = save_policy(policy, tokenizer, run)
+        for suite, results in comparison.suites().items():
+            write_json(run.evaluation(suite), results)
+        summary = comparison.summary() | {"train/steps": trainer.global_step}
+        write_json(run.summary, summary)
+        for logger in loggers:
+            logger.log_metrics(summary, step=trainer.global_step)
+        comparison.print()
+        console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
+    return best_score(trainer)
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Hydra's door."""
+    resume = cfg.resume is not None
+    if resume:
+        cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task))
     OmegaConf.resolve(cfg)
-    return train(cfg)
+    return train(cfg, resume=resume)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Dimension legend, used in every shape annotation of the package:
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -52,6 +53,10 @@ class PreferenceBatch(NamedTuple):
     completion_mask: Bool[Tensor, "sequences tokens"]
     candidate_mask: Bool[Tensor, "anchors candidates"]
     num_chosen: Int[Tensor, " anchors"]
+
+    def to(self, device: torch.device) -> "PreferenceBatch":
+        """Move the tensors to a device."""
+        return PreferenceBatch(self.row_ids, *(tensor.to(device) for tensor in self[1:]))
 
 
 class TextBatch(NamedTuple):

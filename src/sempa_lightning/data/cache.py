@@ -1,8 +1,10 @@
 """Tokenised data on disk, under the hash of what it was made from."""
 
 import hashlib
+import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,40 @@ def content_hash(*parts: str | bytes) -> str:
     """Hash texts, in order, into 32 hexadecimal digits; where one part ends and the next begins matters."""
     digest = hashlib.sha256()
     for part in parts:
-        encoded = part.encode() if isinstance(part, str) else part
+        # JSON can hold half of a surrogate pair; such text is cleaned out later, but has a hash before.
+        encoded = part.encode(errors="surrogatepass") if isinstance(part, str) else part
         digest.update(f"{len(encoded)}:".encode())
         digest.update(encoded)
     return digest.hexdigest()[:32]
 
 
+def tokenizer_content(tokenizer: Any) -> str:  # noqa: ANN401 (transformers types no backend)
+    """Write down everything about a tokenizer that token ids follow from."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    for state in ("padding", "truncation"):  # left there by the last call, which may have been anyone's
+        backend.pop(state, None)
+    special = (tokenizer.special_tokens_map, sorted(tokenizer.all_special_ids), tokenizer.eos_token_id)
+    return json.dumps([backend, tokenizer.chat_template, repr(special)])
+
+
 def cached(
-    cache_dir: Path, key: str, rows: Callable[[], Iterable[dict[str, Any]]], features: datasets.Features
-) -> datasets.Dataset:
+    cache_dir: Path,
+    key: str,
+    rows: Callable[[Counter[str]], Iterable[dict[str, Any]]],
+    features: datasets.Features,
+) -> tuple[datasets.Dataset, Counter[str]]:
     """Read the data set `key` from the cache, building it first where it is not there.
 
     It is built under a temporary name and renamed, so that other processes see all of it or nothing.
+
+    Args:
+        cache_dir: Folder of all data sets.
+        key: Content hash of everything that the rows follow from.
+        rows: Makes the rows, and counts in its argument what is worth telling about them.
+        features: Column types.
+
+    Returns:
+        The rows, and what was counted when they were made, be it now or in an earlier run.
     """
     folder = cache_dir / key
     if not folder.is_dir():
@@ -33,12 +57,19 @@ def cached(
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         try:
-            with datasets.arrow_writer.ArrowWriter(path=str(building / "rows.arrow"), features=features) as writer:
-                for row in rows():
-                    writer.write(row)
-                writer.finalize()
+            _write(building, rows, features)
             if not folder.is_dir():
                 building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return datasets.Dataset.from_file(str(folder / "rows.arrow"))
+    counts = json.loads((folder / "counts.json").read_text())
+    return datasets.Dataset.from_file(str(folder / "rows.arrow")), Counter(counts)
+
+
+def _write(folder: Path, rows: Callable[[Counter[str]], Iterable[dict[str, Any]]], features: datasets.Features) -> None:
+    counts: Counter[str] = Counter()
+    with datasets.arrow_writer.ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
+        for row in rows(counts):
+            writer.write(row)
+        writer.finalize()
+    (folder / "counts.json").write_text(json.dumps(counts))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import datasets
 import torch
@@ -11,14 +10,17 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
-from sempa_lightning.data.cache import cached, content_hash
-from sempa_lightning.data.steps import StepDataset, StepLoader, StepSampler
+from sempa_lightning.data.cache import cached, content_hash, tokenizer_content
+from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.errors import UserError
 from sempa_lightning.types import TextBatch
 
 
-class Block(dict[str, Any]):
-    """Token ids of one block (`input_ids`) and its place in the corpus (`id`)."""
+class Block(TypedDict):
+    """Token ids of one block and its place in the corpus."""
+
+    id: str
+    input_ids: list[int]
 
 
 class BlockCollator:
@@ -37,11 +39,12 @@ class BlockCollator:
         input_ids = torch.tensor([row["input_ids"] for row in rows])
         target_mask = torch.ones_like(input_ids, dtype=torch.bool)
         target_mask[:, 0] = False
-        return TextBatch(row_ids=[str(row["id"]) for row in rows], input_ids=input_ids, target_mask=target_mask)
+        row_ids = [row["id"] for row in rows]
+        return TextBatch(row_ids=row_ids, input_ids=input_ids, target_mask=target_mask)
 
 
 class CorpusDataModule(LightningDataModule):
-    """Documents, joined by the end token and cut into blocks; the first `val_documents` are held out.
+    """Documents joined by the end token and cut into blocks; the first `val_documents` are held out.
 
     Args:
         texts: Documents.
@@ -59,7 +62,7 @@ class CorpusDataModule(LightningDataModule):
         UserError: If there are too few documents to hold some out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the keys of its config node)
         self,
         texts: Iterable[str],
         tokenizer: PreTrainedTokenizerBase,
@@ -77,12 +80,9 @@ class CorpusDataModule(LightningDataModule):
         self._texts = texts
         self._tokenizer = tokenizer
         self._block_size = block_size
-        self._batch_size = batch_size
-        self._micro_batch_size = micro_batch_size
         self._val_documents = val_documents
         self._max_documents = max_documents
-        self._seed = seed
-        self._num_workers = num_workers
+        self._loaders = StepLoaders(BlockCollator(), batch_size, micro_batch_size, seed, num_workers)
         self._cache_dir = local_path(cache_dir) / "blocks"
         self._blocks: dict[str, datasets.Dataset] = {}
 
@@ -90,6 +90,10 @@ class CorpusDataModule(LightningDataModule):
     def counts(self) -> dict[str, int]:
         """Blocks and tokens of both splits, for the manifest."""
         return {f"{split}_tokens": len(blocks) * self._block_size for split, blocks in self._blocks.items()}
+
+    def __str__(self) -> str:
+        """A line with the tokens of both parts."""
+        return ", ".join(f"{name}: {number}" for name, number in self.counts.items())
 
     def prepare_data(self) -> None:
         """Tokenise, once, on the first process of each node."""
@@ -102,19 +106,19 @@ class CorpusDataModule(LightningDataModule):
         documents = list(islice(self._texts, self._max_documents))
         if len(documents) <= self._val_documents:
             raise UserError(
-                f"{len(documents)} documents cannot give {self._val_documents} held-out ones and a training set;"
-                " lower data.val_documents or give more text"
+                f"{len(documents)} documents cannot give {self._val_documents} held-out ones and a training"
+                " set; lower data.val_documents or give more text"
             )
         splits = {"val": documents[: self._val_documents], "train": documents[self._val_documents :]}
         self._blocks = {split: self._read(split, part) for split, part in splits.items()}
 
     def _read(self, split: str, documents: list[str]) -> datasets.Dataset:
-        backend: Any = self._tokenizer
-        key = content_hash(split, str(self._block_size), backend.backend_tokenizer.to_str(), *documents)
+        key = content_hash(split, str(self._block_size), tokenizer_content(self._tokenizer), *documents)
         features = datasets.Features(
             {"id": datasets.Value("string"), "input_ids": datasets.List(datasets.Value("int32"))}
         )
-        return cached(Path(self._cache_dir), key, lambda: self._cut(split, documents), features)
+        blocks, _ = cached(self._cache_dir, key, lambda _: self._cut(split, documents), features)
+        return blocks
 
     def _cut(self, split: str, documents: list[str]) -> Iterator[dict[str, Any]]:
         end = self._tokenizer.eos_token_id
@@ -130,22 +134,8 @@ class CorpusDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Optimiser steps."""
-        assert self.trainer is not None
-        trainer, blocks = self.trainer, self._blocks["train"]
-        sampler = StepSampler(len(blocks), self._batch_size, self._seed, lambda: trainer.global_step)
-        return self._loader(blocks, sampler)
+        return self._loaders.train(self._blocks["train"], self.trainer)
 
     def val_dataloader(self) -> StepLoader:
         """The held-out documents, in order."""
-        blocks = self._blocks["val"]
-        steps = range(0, len(blocks), self._batch_size)
-        return self._loader(
-            blocks, [list(range(at, min(at + self._batch_size, len(blocks)))) for at in steps]
-        )
-
-    def _loader(self, blocks: datasets.Dataset, steps: Any) -> StepLoader:
-        assert self.trainer is not None
-        dataset: StepDataset[Block] = StepDataset(
-            blocks, BlockCollator(), self._micro_batch_size, self.trainer.global_rank, self.trainer.world_size
-        )
-        return StepLoader(dataset, steps, self._num_workers)
+        return self._loaders.val(self._blocks["val"], self.trainer)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sempa_lightning.data.cache import content_hash
 
@@ -13,8 +13,8 @@ class Row:
 
     Attributes:
         anchor: The sentence to paraphrase.
-        chosen: Paraphrases, best first; at least one.
-        rejected: Other completions, in no order; at least one.
+        chosen: Paraphrases, best first; at least one once the row is cleaned.
+        rejected: Other completions, in no order; at least one once the row is cleaned.
     """
 
     anchor: str
@@ -27,6 +27,7 @@ class Row:
         return content_hash(self.anchor, *self.chosen, "\0", *self.rejected)[:16]
 
 
+@runtime_checkable
 class RowSource(Protocol):
     """Anything that yields raw rows; cleaning comes after it."""
 
@@ -36,3 +37,7 @@ class RowSource(Protocol):
         Raises:
             UserError: If the file or a column is missing, or a record cannot be read.
         """
+
+    @property
+    def missing(self) -> str | None:
+        """Why the source cannot be read here, or None when it can be or only trying will tell."""

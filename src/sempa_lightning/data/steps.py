@@ -1,18 +1,33 @@
-"""Optimiser steps as fixed global sets of rows, whatever the micro-batch, the accumulation or the world size."""
+"""Optimiser steps as fixed global sets of rows, whatever the micro-batch, accumulation or world size."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sempa_lightning.types import PreferenceBatch, StepBatch, TextBatch
 
 Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
 Row_contra = TypeVar("Row_contra", contravariant=True)
 Batch = PreferenceBatch | TextBatch
 
 
+@runtime_checkable
+class Rows(Protocol[Row_co]):
+    """Rows by their place, in memory or on disk."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, place: int, /) -> Row_co:
+        """One of them."""
+
+
+@runtime_checkable
 class Collator(Protocol[Row_contra]):
     """Lays rows out for a forward pass and says how much each counts."""
 
@@ -44,7 +59,7 @@ class StepSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        return -(-self._num_rows // self._step_size)
+        return len(range(0, self._num_rows, self._step_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, first = divmod(self._steps_done(), len(self))
@@ -66,7 +81,7 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
     """
 
     def __init__(
-        self, rows: Sequence[Row], collator: Collator[Row], micro_batch_size: int, rank: int, world_size: int
+        self, rows: Rows[Row], collator: Collator[Row], micro_batch_size: int, rank: int, world_size: int
     ) -> None:
         self._rows = rows
         self._collator = collator
@@ -93,10 +108,8 @@ class StepLoader(DataLoader[StepBatch]):
     Its place follows from the number of steps done, so there is no state of its own to keep.
     """
 
-    def __init__(self, dataset: StepDataset[Row], sampler: Sampler[list[int]], num_workers: int) -> None:
-        super().__init__(
-            dataset, sampler=sampler, batch_size=None, num_workers=num_workers, collate_fn=_unchanged
-        )
+    def __init__(self, dataset: StepDataset[Row], steps: Iterable[list[int]], num_workers: int) -> None:
+        super().__init__(dataset, sampler=steps, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: see the class."""
@@ -106,5 +119,41 @@ class StepLoader(DataLoader[StepBatch]):
         """Take nothing up: see the class."""
 
 
-def _unchanged(step: StepBatch) -> StepBatch:
+@dataclass(frozen=True)
+class StepLoaders(Generic[Row]):
+    """Makes the loaders of a data module.
+
+    Attributes:
+        collator: Lays out micro-batches.
+        batch_size: Rows of an optimiser step, over all processes.
+        micro_batch_size: Rows of one forward pass at most.
+        seed: Seed of the order.
+        num_workers: Loader processes.
+    """
+
+    collator: Collator[Row]
+    batch_size: int
+    micro_batch_size: int
+    seed: int
+    num_workers: int
+
+    def train(self, rows: Rows[Row], trainer: Trainer | None) -> StepLoader:
+        """Shuffled steps, from the trainer's next one to the end of its epoch."""
+        assert trainer is not None
+        steps = StepSampler(len(rows), self.batch_size, self.seed, lambda: trainer.global_step)
+        return self._loader(rows, steps, trainer)
+
+    def val(self, rows: Rows[Row], trainer: Trainer | None) -> StepLoader:
+        """All rows in their order."""
+        assert trainer is not None
+        starts = range(0, len(rows), self.batch_size)
+        steps = [list(range(start, min(start + self.batch_size, len(rows)))) for start in starts]
+        return self._loader(rows, steps, trainer)
+
+    def _loader(self, rows: Rows[Row], steps: Iterable[list[int]], trainer: Trainer) -> StepLoader:
+        dataset = StepDataset(rows, self.collator, self.micro_batch_size, trainer.global_rank, trainer.world_size)
+        return StepLoader(dataset, steps, self.num_workers)
+
+
+def _unchanged(step: Any) -> Any:  # noqa: ANN401 (the loader hands over what the data set gave)
     return step

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -17,10 +18,10 @@ from sempa_lightning.types import TokenizedRow
 class RowTokenizer:
     """Renders and tokenises rows.
 
-    A completion is scored with its end token: the end of the turn in a chat, the end-of-text token otherwise, once.
-    A row is unfit if the tokens of the prompt are not the first tokens of prompt + completion (the boundary would be
-    scored differently from how the model reads the text), or if a sequence is longer than `max_length`: a truncated
-    paraphrase is no paraphrase.
+    A completion is scored with its end token: the end of the turn in a chat, the end-of-text token otherwise,
+    once. A row is unfit if the tokens of the prompt are not the first tokens of prompt + completion (the boundary
+    would be scored differently from how the model reads the text), or if a sequence is longer than `max_length`:
+    a truncated paraphrase is no paraphrase.
 
     Attributes:
         tokenizer: The policy's tokenizer.
@@ -54,8 +55,8 @@ class RowTokenizer:
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
             raise UserError(
-                f"row {row.id} ({row.anchor[:60]!r}): {reason}; raise data.max_length, choose another prompt, or set"
-                " data.unfit=drop to leave such rows out"
+                f"row {row.id} ({row.anchor[:60]!r}): {reason}; raise data.max_length, choose another prompt,"
+                " or set data.unfit=drop to leave such rows out"
             )
         dropped[reason] += 1
 
@@ -68,9 +69,16 @@ class RowTokenizer:
         if ids[: len(prompt)] != prompt:
             return None
         ids = ids[len(prompt) :]
-        special = set(self.tokenizer.all_special_ids)
-        end = next((place for place, token in enumerate(ids) if token in special), None)
+        end = next((place for place, token in enumerate(ids) if token in self._end_ids), None)
         return [*ids, self.tokenizer.eos_token_id] if end is None else ids[: end + 1]
+
+    @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        """What can end a completion: special tokens, the unknown token aside, which may stand for text."""
+        # `all_special_ids` misses ends of turn that have no role in the tokenizer: Llama 3's <|eot_id|>.
+        added = self.tokenizer.added_tokens_decoder.items()
+        special = {token_id for token_id, token in added if token.special} - {self.tokenizer.unk_token_id}
+        return frozenset({*special, self.tokenizer.eos_token_id})
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)

@@ -1,11 +1,12 @@
 """Preference losses: each file holds one idea, as a pure function and a thin class that keeps its parameters."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class PreferenceLoss(Protocol):
     """Maps log-ratios of an anchor's candidates to one loss.
 

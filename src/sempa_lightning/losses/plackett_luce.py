@@ -17,11 +17,14 @@ def plackett_luce(
 
     .. math:: -\sum_{k=1}^{m} \Big[ s_k - \log \sum_{j \ge k} e^{s_j} \Big]
 
-    (SemPA, eq. 5-6.) Candidates stand best first; :math:`m` factors are kept. With :math:`m = 1` it is the top-1
-    form, which does not depend on the order of the others; with two candidates and scores β · log-ratio it is the DPO
-    loss (SemPA, eq. 2-3). Equal scores give ln K for the top-1 form and ln K! for a full ranking of K candidates.
+    (SemPA, eq. 5-6.) Candidates stand best first; :math:`m` factors are kept. With :math:`m = 1` it is the
+    top-1 form, which does not depend on the order of the others; with two candidates and scores β · log-ratio it
+    is the DPO loss (SemPA, eq. 2-3). Equal scores give ln K for the top-1 form and ln K! for a full ranking of K
+    candidates.
 
-    Finite with exact gradients for scores of any size that float32 holds: every factor is a log-sum-exp.
+    Finite with exact gradients as long as the dtype holds the scores' differences: every factor is a
+    log-sum-exp. What stands at absent candidates, even infinity or NaN, changes nothing; the gradient there
+    is exactly 0.
 
     Args:
         scores: The candidates' scores, best candidate first.
@@ -40,10 +43,10 @@ def plackett_luce(
     rank = torch.arange(candidates, device=scores.device)
     # remaining[k, j]: candidate j is not yet ranked when the k-th factor is taken.
     remaining = (rank[None, :] >= rank[:, None]) & candidate_mask[:, None, :]
-    lowest = torch.finfo(scores.dtype).min
-    log_totals = scores[:, None, :].masked_fill(~remaining, lowest).logsumexp(-1)
+    # Differences first: what all candidates have in common cancels exactly, however large it is.
+    gaps = (scores[:, None, :] - scores[:, :, None]).masked_fill(~remaining, torch.finfo(scores.dtype).min)
     kept = (rank < num_factors[:, None]) & candidate_mask
-    return torch.where(kept, log_totals - scores, 0.0).sum(-1)
+    return torch.where(kept, gaps.logsumexp(-1), 0.0).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class PlackettLuce:
 
     Attributes:
         beta: Scale of the implicit rewards; the paper's run used 0.1.
-        ranking: `top` keeps one factor for each chosen candidate; `full` takes the rejected as ranked, too, in the
-            order in which they are given.
+        ranking: `top` keeps one factor for each chosen candidate; `full` takes the rejected as ranked, too, in
+            the order in which they are given.
     """
 
     beta: float

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sempa_lightning.artifacts import RunDir, replacing_folder
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Makes a policy of a loaded model."""
 
@@ -80,4 +83,18 @@ class FullFineTuning:
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
         """Leave the model as it is."""
-        return model.requires_grad_(True)
+        policy: nn.Module = model.requires_grad_(True)
+        return policy
+
+
+def save_policy(policy: nn.Module, tokenizer: PreTrainedTokenizerBase, run: RunDir) -> Path:
+    """Write what was trained: the adapter in PEFT format, or the whole model in Hugging Face format.
+
+    Returns:
+        The folder, replaced as a whole.
+    """
+    folder = run.adapter if isinstance(policy, PeftModel) else run.model
+    with replacing_folder(folder) as temporary:
+        policy.save_pretrained(str(temporary))  # type: ignore[operator]
+        tokenizer.save_pretrained(str(temporary))
+    return folder

@@ -1,5 +1,7 @@
 """Any decoder-only language model of the Hugging Face library, with its tokenizer."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -35,18 +37,20 @@ def load_causal_lm(
         dtype: Dtype of the weights, as torch names it.
         chat_template: Replaces the tokenizer's own chat template.
         load_in_4bit: Quantise to 4 bits with bitsandbytes (QLoRA).
-        dropout: Leave the model's dropout on. Off by default, as in the paper's run: policy and reference then agree
-            exactly at the first step.
+        dropout: Leave the model's dropout on. Off by default, as in the paper's run: policy and reference then
+            agree exactly at the first step.
 
     Raises:
-        UserError: If the model is unknown, gated or out of reach, or bitsandbytes is missing.
+        UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, or if
+            bitsandbytes is missing.
     """
-    folder = local_path(path)
-    location = str(folder) if folder.is_dir() else path
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"model.dtype={dtype} is no dtype of torch: set float32, bfloat16 or float16")
     options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
     if load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"])
     try:
+        location = _location(path)
         transformers_logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
@@ -56,7 +60,9 @@ def load_causal_lm(
         tokenizer.chat_template = chat_template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if not dropout:
+    if dropout:
+        model.train()  # it comes in evaluation mode, and Lightning leaves a model in the mode it finds
+    else:
         disable_dropout(model)
     return LanguageModel(model, tokenizer)
 
@@ -66,14 +72,38 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+        # Functional dropout takes its rate from a plain number: attention_dropout, dropout, layerdrop, …
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode; afterwards every submodule has its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def max_positions(model: nn.Module) -> int:
     """Longest sequence that the model was built for, in tokens."""
     config: Any = model.config
-    return int(config.max_position_embeddings)
+    return int(config.get_text_config().max_position_embeddings)
+
+
+def _location(path: str) -> str:
+    """The folder that the path names, else the path itself, which must then be a name on the Hub."""
+    folder = local_path(path)
+    if folder.is_dir():
+        return str(folder)
+    if path.startswith(("/", ".", "~", "pkg://")):
+        raise UserError(f"no folder {folder}: model.path is a folder with config.json and weights or a Hub name")
+    return path
 
 
 def _four_bits(dtype: torch.dtype) -> Any:  # noqa: ANN401 (a config object of transformers)
@@ -91,6 +121,6 @@ def _reason(path: str, error: Exception) -> str:
         return f"{path} is gated: ask for access on its Hub page and run `hf auth login`, or give model.path=<folder>"
     first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return (
-        f"cannot load {path}: {first_line} Give model.path=<a folder with config.json and weights>"
-        " or a Hub name that this machine can reach."
+        f"cannot load {path}: {first_line.removesuffix('.')}. Give model.path=<a folder with config.json and"
+        " weights> or a Hub name that this machine can reach."
     )

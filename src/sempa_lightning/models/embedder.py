@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from sempa_lightning.models.causal_lm import max_positions
+from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import evaluating, max_positions
 from sempa_lightning.pooling import Pooling
 from sempa_lightning.prompts.template import PromptTemplate
 
@@ -34,9 +36,9 @@ class Readout:
 class Embedder:
     """Encodes sentences with a readout.
 
-    Each distinct sentence is encoded once, in batches of like length, padded on the right, where causal attention
-    cannot see it: an embedding does not depend on its batch mates. A sentence too long for the model's context loses
-    tokens at its end; the text around it stays whole.
+    Each distinct sentence is encoded once, in batches of like length, padded on the right, where causal
+    attention cannot see it: an embedding does not depend on its batch mates. A sentence too long for the model's
+    context loses tokens at its end; the text around it stays whole.
 
     Args:
         model: A causal language model, with or without an adapter.
@@ -64,15 +66,14 @@ class Embedder:
         Args:
             sentences: What to encode.
             progress: Wraps the sequence of batches, to show a progress bar.
+
+        Raises:
+            UserError: If the template alone does not fit the model's context.
         """
         distinct = sorted(set(sentences), key=lambda sentence: (len(sentence), sentence), reverse=True)
         batches = [distinct[at : at + self._batch_size] for at in range(0, len(distinct), self._batch_size)]
-        was_training = self._model.training
-        self._model.eval()
-        try:
+        with evaluating(self._model):
             vectors = torch.cat([self._encode_batch(batch) for batch in progress(batches)])
-        finally:
-            self._model.train(was_training)
         place = {sentence: index for index, sentence in enumerate(distinct)}
         return vectors[[place[sentence] for sentence in sentences]]
 
@@ -93,7 +94,14 @@ class Embedder:
         ids = self._prompt_ids(sentence)
         while (excess := len(ids) - max_positions(self._model)) > 0:
             kept = self._tokenizer.encode(sentence, add_special_tokens=False)[:-excess]
-            sentence = self._tokenizer.decode(kept)
+            if not kept:
+                raise UserError(
+                    "the readout's template leaves no room for a sentence in the model's"
+                    f" {max_positions(self._model)} positions: choose a shorter readout.template.text or another"
+                    " model"
+                )
+            # A cut within a character decodes to U+FFFD, whose own tokens could outnumber those cut off.
+            sentence = self._tokenizer.decode(kept).rstrip("\ufffd")
             ids = self._prompt_ids(sentence)
         return ids
 
@@ -106,6 +114,6 @@ class Embedder:
 
 def decoder(model: nn.Module) -> nn.Module:
     """The model without its language-model head; an adapter stays in place."""
-    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal_lm: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     inner: nn.Module = causal_lm.base_model
     return inner

@@ -5,8 +5,15 @@ from itertools import islice
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
+from sempa_lightning.assets import local_path
 from sempa_lightning.models.causal_lm import LanguageModel
 
 END_TOKEN = "<|endoftext|>"
@@ -36,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def scratch_llama(
+def scratch_llama(  # noqa: PLR0913 (a model's sizes)
     *,
     texts: Iterable[str],
     tokenizer_documents: int,
@@ -62,6 +69,36 @@ def scratch_llama(
         seed: Seed of the weights.
     """
     tokenizer = train_tokenizer(islice(texts, tokenizer_documents), vocab_size)
+    model = _llama(tokenizer, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, seed)
+    return LanguageModel(model, tokenizer)
+
+
+def random_llama(
+    *,
+    tokenizer: str,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    seed: int,
+) -> LanguageModel:
+    """Build a Llama with random float32 weights for a tokenizer that exists; arguments as in `scratch_llama`."""
+    loaded = AutoTokenizer.from_pretrained(local_path(tokenizer))
+    model = _llama(loaded, len(loaded), hidden_size, num_layers, num_heads, intermediate_size, max_length, seed)
+    return LanguageModel(model, loaded)
+
+
+def _llama(
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    seed: int,
+) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
@@ -76,4 +113,4 @@ def scratch_llama(
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
-    return LanguageModel(LlamaForCausalLM(config), tokenizer)
+    return LlamaForCausalLM(config)

@@ -1,11 +1,12 @@
 """From hidden states to one vector for each sequence."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Pooling(Protocol):
     """Maps hidden states to embeddings; padding, on either side, must not matter."""
 

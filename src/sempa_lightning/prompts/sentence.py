@@ -4,8 +4,8 @@
 def end_with_full_stop(sentence: str) -> str:
     """Close the sentence as PromptEOL's and SemPA's evaluation code do.
 
-    A full stop is added unless the last character is one of `.?"'`; double quotes become single ones, because the
-    template quotes the sentence; a final question mark becomes a full stop.
+    A full stop is added unless the last character is one of `.?"'`; double quotes become single ones, because
+    the template quotes the sentence; a final question mark becomes a full stop.
 
     Example:
         >>> end_with_full_stop('Who said "go"?')

@@ -1,13 +1,14 @@
 """Prompt templates: text with one slot for a sentence, plain or as a turn of a chat."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sempa_lightning.errors import UserError
 
 SLOT = "{sentence}"
 
 
+@runtime_checkable
 class ChatTokenizer(Protocol):
     """The part of a tokenizer that a template needs."""
 

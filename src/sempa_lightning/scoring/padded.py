@@ -39,7 +39,7 @@ def completion_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor,
     Absent candidates are 0. The language-model head runs on the columns of completions only.
     """
     kept = batch.completion_mask.any(0).sum() + 1  # the last prompt column predicts the first completion token
-    logits = policy(
+    logits: Tensor = policy(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask.long(),
         position_ids=(batch.attention_mask.cumsum(-1) - 1).clamp(min=0),

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,10 +11,12 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import evaluating
 from sempa_lightning.scoring.padded import completion_logps
 from sempa_lightning.types import PreferenceBatch
 
 
+@runtime_checkable
 class Reference(Protocol):
     """A frozen model, whatever it is made of."""
 
@@ -41,9 +43,15 @@ class AdapterDisabled:
 
     @contextlib.contextmanager
     def active(self, policy: PeftModel) -> Iterator[nn.Module]:
-        """Switch the adapter off for as long as the context lasts."""
-        with policy.disable_adapter():
-            yield policy
+        """Switch adapter and dropout off for as long as the context lasts."""
+        # peft marks the whole adapter as trainable when it switches it on again.
+        trainable = {parameter: parameter.requires_grad for parameter in policy.parameters()}
+        try:
+            with evaluating(policy), policy.disable_adapter():
+                yield policy
+        finally:
+            for parameter, requires_grad in trainable.items():
+                parameter.requires_grad_(requires_grad)
 
     @torch.no_grad()
     def logps(self, policy: PeftModel, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
@@ -79,11 +87,9 @@ class NoReference:
 
     def __init__(self, policy: nn.Module) -> None: ...
 
-    @contextlib.contextmanager
-    def active(self, policy: nn.Module) -> Iterator[nn.Module]:
+    def active(self, policy: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:  # noqa: ARG002
         """Refuse: there is no model to lend."""
         raise UserError("this needs a reference model, but reference=none")
-        yield policy
 
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:  # noqa: ARG002
         """Zeros."""

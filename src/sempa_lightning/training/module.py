@@ -1,8 +1,6 @@
 """The LightningModule: one optimiser step for each batch, and nothing of the mathematics."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,7 +50,7 @@ class TrainingModule(LightningModule):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
-        self._val_sums: Counter[str] = Counter()
+        self._val_sums: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule for the run's number of steps."""
@@ -69,12 +67,12 @@ class TrainingModule(LightningModule):
     def training_step(self, step: StepBatch, _: int) -> None:
         """Accumulate the gradients of the step's micro-batches, clip, update."""
         optimizer: Any = self.optimizers()
-        sums: Counter[str] = Counter()
+        sums: dict[str, Tensor] = {}
         *firsts, last = step.micro_batches
         with self._unsynchronised():
             for batch in firsts:
-                sums.update(self._backward(batch, step))
-        sums.update(self._backward(last, step))
+                _add(sums, self._backward(batch, step))
+        _add(sums, self._backward(last, step))
         if self._max_grad_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
@@ -84,7 +82,8 @@ class TrainingModule(LightningModule):
         scheduler: Any = self.lr_schedulers()
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         scheduler.step()
-        self._log_means("train", sums, step.size)
+        for name, total in self._total(sums).items():
+            self.log(f"train/{name}", total / step.size, prog_bar=name == "loss")
 
     def _backward(self, batch: PreferenceBatch | TextBatch, step: StepBatch) -> dict[str, Tensor]:
         terms = self._terms(batch)
@@ -104,35 +103,31 @@ class TrainingModule(LightningModule):
             )
         return terms
 
-    @contextlib.contextmanager
-    def _unsynchronised(self) -> Iterable[None]:  # type: ignore[misc]
+    def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
         wrapped = self.trainer.strategy.model
-        with wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext():
-            yield
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
 
     def validation_step(self, step: StepBatch, _: int) -> None:
         """Add up the objective over this process's share."""
         for batch in step.micro_batches:
-            self._val_sums.update({k: v * step.weight for k, v in self._terms(batch).metrics.items()})
-        self._val_sums["size"] += torch.tensor(step.size / self.trainer.world_size, device=self.device)
+            _add(self._val_sums, {name: value * step.weight for name, value in self._terms(batch).metrics.items()})
+        share = torch.tensor(step.size / self.trainer.world_size, device=self.device)
+        _add(self._val_sums, {"size": share})
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all processes."""
-        sums = dict(self._val_sums)
-        self._val_sums.clear()
-        names = sorted(sums)
-        totals = self.trainer.strategy.reduce(torch.stack([sums[k].double() for k in names]), reduce_op="sum")
-        means = dict(zip(names, totals, strict=True))
-        size = means.pop("size")
-        self.log_dict({f"val/{name}": value / size for name, value in means.items()}, prog_bar=True)
+        totals = self._total(self._val_sums)
+        self._val_sums = {}
+        size = totals.pop("size")
+        self.log_dict({f"val/{name}": total / size for name, total in totals.items()})
 
-    def _log_means(self, stage: str, sums: dict[str, Tensor], size: int) -> None:
+    def _total(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add up over processes."""
         names = sorted(sums)
-        totals = self.trainer.strategy.reduce(torch.stack([sums[k] for k in names]), reduce_op="sum")
-        for name, total in zip(names, totals, strict=True):
-            self.log(f"{stage}/{name}", total / size, prog_bar=name == "loss")
+        totals = self.trainer.strategy.reduce(torch.stack([sums[name] for name in names]), reduce_op="sum")
+        return dict(zip(names, totals, strict=True))
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 (torch's signature)
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ANN401
         """Trainable parameters only."""
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
@@ -146,3 +141,8 @@ class TrainingModule(LightningModule):
                 f"the checkpoint does not fit: missing {sorted(expected - found)[:3]},"
                 f" unexpected {sorted(found - expected)[:3]}; is it of another model or adapter?"
             )
+
+
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -1,0 +1,43 @@
+# `make train` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup train test lint types imports tests format bench clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: .venv/installed  ## Make the environment in .venv.
+
+train: setup  ## Train the embedded default and show what it did.
+	$(BIN)/python -m sempa_lightning.train
+
+test: setup lint types imports tests  ## Check and test everything, as CI does.
+
+lint: setup  ## Style and common mistakes.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## Static types.
+	$(BIN)/mypy
+
+imports: setup  ## One direction of imports.
+	$(BIN)/lint-imports
+
+tests: setup  ## All tests that this machine can run.
+	$(BIN)/pytest
+
+format: setup  ## Rewrite the code to the project's style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## Compare with TRL step by step; needs SEMPA_DATA_DIR.
+	$(BIN)/python benchmarks/parity_trl.py
+
+clean:  ## Remove the environment and build output.
+	rm -rf .venv build dist

@@ -1,0 +1,58 @@
+"""What training did to a model: the same tasks and samples, measured before and after."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rich.console import Console
+
+from sempa_lightning.evaluation.runner import Suites, available, run_tasks, summarize
+from sempa_lightning.evaluation.samples import Samples, SampleSpec, draw_samples
+from sempa_lightning.evaluation.table import print_samples, print_summary
+from sempa_lightning.evaluation.task import Items, Subject
+
+
+class _Measured(NamedTuple):
+    items: Mapping[str, Items]
+    samples: Samples
+
+
+class BeforeAfter:
+    """Measures a subject twice and tells the difference.
+
+    Args:
+        suites: Tasks by suite and name; those whose data is not here are left out, with a line each.
+        samples: Which neighbours and paraphrases to draw.
+        subject: What is measured; training changes its weights in place.
+        console: Where progress and tables go.
+    """
+
+    def __init__(self, suites: Suites, samples: SampleSpec, subject: Subject, console: Console) -> None:
+        self._tasks = available(suites, console)
+        self._spec = samples
+        self._subject = subject
+        self._console = console
+        self._measured: dict[str, _Measured] = {}
+
+    def measure(self, stage: str) -> None:
+        """Measure now, as stage `before` or `after`."""
+        items = run_tasks(self._tasks, self._subject, stage, self._console)
+        self._measured[stage] = _Measured(items, draw_samples(self._subject, self._spec))
+
+    def summary(self) -> dict[str, float]:
+        """One number for each key (see `summarize`)."""
+        return summarize(self._tasks, self._measured["before"].items, self._measured["after"].items)
+
+    def suites(self) -> dict[str, dict[str, object]]:
+        """For each suite its numbers, both stages, and the samples: what `eval/<suite>.json` holds."""
+        suites: dict[str, dict[str, object]] = {}
+        for stage, measured in self._measured.items():
+            for name, task in self._tasks.items():
+                suite, _, member = name.partition("/")
+                suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.items[name])
+            suites.setdefault("samples", {})[stage] = measured.samples._asdict()
+        return suites
+
+    def print(self) -> None:
+        """Print samples, then the table."""
+        print_samples(self._measured["before"].samples, self._measured["after"].samples, self._console)
+        print_summary(self.summary(), self._console)

@@ -1,0 +1,60 @@
+"""Is generation kept? Held-out text under the policy, and how far it moved from the reference."""
+
+from collections.abc import Iterable
+
+import torch
+
+from sempa_lightning.evaluation.task import Items, Progress, Subject
+from sempa_lightning.metrics.language import token_hits, token_kl, token_nll
+from sempa_lightning.models.causal_lm import max_positions
+
+
+class HeldOutText:
+    """Perplexity, next-token accuracy and token KL from the reference on plain texts.
+
+    Args:
+        texts: Held-out texts; each is cut to the model's context.
+        max_texts: Texts used at most, all when null.
+    """
+
+    def __init__(self, texts: Iterable[str], max_texts: int | None = None) -> None:
+        self._texts = texts
+        self._max_texts = max_texts
+
+    @property
+    def missing(self) -> str | None:
+        """Why the texts cannot be read, or None."""
+        reason: str | None = getattr(self._texts, "missing", None)
+        return reason
+
+    @torch.no_grad()
+    def run(self, subject: Subject, progress: Progress) -> Items:
+        """Score every token after the first of each text; an item is a text."""
+        device = next(subject.model.parameters()).device
+        limit = max_positions(subject.model)
+        rows: list[list[float]] = []
+        for text in progress(list(self._texts)[: self._max_texts]):
+            ids = subject.tokenizer.encode(text)[:limit]
+            input_ids = torch.tensor([ids], device=device)
+            mask = torch.ones_like(input_ids, dtype=torch.bool)
+            mask[:, 0] = False
+            logits = subject.model(input_ids=input_ids, use_cache=False).logits
+            with subject.reference.active(subject.model) as reference:
+                reference_logits = reference(input_ids=input_ids, use_cache=False).logits
+            sums = (
+                token_nll(logits, input_ids, mask),
+                token_hits(logits, input_ids, mask),
+                token_kl(logits, reference_logits, mask),
+                mask,
+            )
+            rows.append([float(values.sum()) for values in sums])
+        return dict(zip(("nll", "hits", "kl", "tokens"), torch.tensor(rows).T, strict=True))
+
+    def metrics(self, items: Items) -> dict[str, float]:
+        """Perplexity (1 is perfect), next-token accuracy (0 to 1), KL(policy ‖ reference) in nats per token."""
+        tokens = items["tokens"].sum()
+        return {
+            "perplexity": float((items["nll"].sum() / tokens).exp()),
+            "next_token_accuracy": float(items["hits"].sum() / tokens),
+            "kl": float(items["kl"].sum() / tokens),
+        }

@@ -1,0 +1,64 @@
+"""Preference accuracy on held-out lists."""
+
+from collections import Counter
+from typing import Literal
+
+import torch
+
+from sempa_lightning.data.load import load_rows
+from sempa_lightning.data.rows import RowSource
+from sempa_lightning.data.tokenize import RowTokenizer
+from sempa_lightning.evaluation.task import Items, Progress, Subject
+from sempa_lightning.metrics.preference import first_beats_rest
+from sempa_lightning.scoring.padded import completion_lengths, completion_logps, pad
+
+_BATCH_SIZE = 16
+
+
+class PreferenceAccuracy:
+    """How often the chosen candidate is the most probable one of its list.
+
+    Probabilities are the policy's own, per token (length-normalised), so that the number is defined before training,
+    too.
+
+    Args:
+        rows: Held-out rows.
+        max_length: Longest prompt + completion, in tokens.
+        unfit: What to do with rows that cannot be scored (see `RowTokenizer`).
+        max_rows: Rows used at most, all when null.
+    """
+
+    def __init__(
+        self, rows: RowSource, max_length: int, unfit: Literal["error", "drop"], max_rows: int | None = None
+    ) -> None:
+        self._rows = rows
+        self._max_length = max_length
+        self._unfit = unfit
+        self._max_rows = max_rows
+
+    @property
+    def missing(self) -> str | None:
+        """None: rows that are asked for must be there."""
+        return None
+
+    @torch.no_grad()
+    def run(self, subject: Subject, progress: Progress) -> Items:
+        """Score all candidates; an item is an anchor."""
+        rows, _ = load_rows(self._rows, group=False, max_rows=self._max_rows)
+        tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
+        tokenized = sorted(tokenize(rows, Counter()), key=lambda row: len(row.prompt_ids))
+        device = next(subject.model.parameters()).device
+        hits, margins = [], []
+        for at in progress(range(0, len(tokenized), _BATCH_SIZE)):
+            batch = pad(tokenized[at : at + _BATCH_SIZE], subject.tokenizer.pad_token_id).to(device)
+            mean_logps = completion_logps(subject.model, batch) / completion_lengths(batch).clamp(min=1)
+            rank = torch.arange(mean_logps.shape[1], device=device)
+            rejected = batch.candidate_mask & (rank >= batch.num_chosen[:, None])
+            best_rejected = mean_logps.masked_fill(~rejected, -torch.inf).amax(-1)
+            hits.append(first_beats_rest(mean_logps, rejected).float().cpu())
+            margins.append((mean_logps[:, 0] - best_rejected).cpu())
+        return {"hit": torch.cat(hits), "margin": torch.cat(margins)}
+
+    def metrics(self, items: Items) -> dict[str, float]:
+        """Accuracy, 0 to 1, and the mean margin over the best rejected candidate, in nats per token."""
+        return {"accuracy": float(items["hit"].mean()), "margin": float(items["margin"].mean())}

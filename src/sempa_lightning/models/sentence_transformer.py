@@ -1,0 +1,197 @@
+"""A readout in the file format of sentence-transformers, which computes our embeddings without this package.
+
+The text around a sentence, and what is done to the sentence first, travel as the tokenizer's chat template:
+sentence-transformers makes a message of every sentence if the files say so, and puts the text behind a
+sentence back where truncation cut it off. Its own prompts are prefixes only, and most templates need a suffix.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sempa_lightning.artifacts import write_json
+from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import max_positions
+from sempa_lightning.models.embedder import Readout, decoder
+from sempa_lightning.pooling.last_token import last_token
+from sempa_lightning.pooling.mean import mean
+from sempa_lightning.prompts.sentence import end_with_full_stop
+from sempa_lightning.prompts.template import SLOT, PromptTemplate
+
+_POOLING_MODES: dict[object, str] = {last_token: "lasttoken", mean: "mean"}
+
+# The same steps as the Python function of that name, in Jinja.
+_PREPROCESSING: dict[object, str] = {
+    str: "",
+    end_with_full_stop: """\
+{%- if sentence and sentence[-1] not in ".?\\"'" %}{% set sentence = sentence + "." %}{% endif %}
+{%- set sentence = sentence.replace('"', "'") %}
+{%- if sentence.endswith("?") %}{% set sentence = sentence[:-1] + "." %}{% endif %}
+""",
+}
+
+# Sentences that a wrong template would tokenise differently: ends, quotes, spaces, bytes, markup of its own.
+_PROBES = (
+    "",
+    "A plain sentence",
+    "Is this one?",
+    'She said "no"',
+    'Who said "go"?',
+    " spaces  inside and around ",
+    "two\nlines",
+    "Ärger über 東京 🙂!",
+    "{{ braces }} {% and %} 'quotes'",
+)
+
+
+def pooling_mode(readout: Readout) -> str:
+    """Name of the readout's pooling in sentence-transformers.
+
+    Raises:
+        UserError: If sentence-transformers has no such pooling, or the readout takes another layer than
+            the last.
+    """
+    if readout.layer != -1:
+        raise UserError(f"sentence-transformers reads the last layer, this readout has readout.layer={readout.layer}")
+    if (mode := _POOLING_MODES.get(_function(readout.pooling))) is None:
+        raise UserError(f"sentence-transformers has no pooling like {_name(readout.pooling)} of readout.pooling")
+    return mode
+
+
+def with_readout(tokenizer: PreTrainedTokenizerBase, readout: Readout, max_length: int) -> PreTrainedTokenizerBase:
+    """Copy the tokenizer so that its chat template writes the readout's prompt around a sentence.
+
+    Padding is on the right, so that learned positions count as in our `Embedder`.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        readout: Template and pre-processing.
+        max_length: Longest prompt, in tokens.
+
+    Raises:
+        UserError: If the pre-processing cannot be written as a template, or if prompts would become other
+            tokens than our `Embedder` makes of them.
+    """
+    template = copy.deepcopy(tokenizer)
+    template.padding_side = template.truncation_side = "right"
+    template.model_max_length = max_length
+    for text in _chat_templates(tokenizer, readout):
+        template.chat_template = text
+        if all(
+            template.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)
+            == _prompt_ids(tokenizer, readout, sentence)
+            for sentence in _PROBES
+        ):
+            return template
+    raise UserError(f"the readout's prompt, as a chat template of {type(tokenizer).__name__}, becomes other tokens")
+
+
+def save_sentence_transformer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readout: Readout, folder: Path
+) -> None:
+    """Write a folder that `SentenceTransformer(folder)` loads, with the vectors of our `Embedder`.
+
+    Args:
+        model: A causal language model without adapter; its head is left out.
+        tokenizer: Its tokenizer.
+        readout: How embeddings are read out of it.
+        folder: Where to write; made if need be.
+
+    Raises:
+        UserError: If sentence-transformers cannot express the readout.
+    """
+    mode = pooling_mode(readout)
+    tokenizer = with_readout(tokenizer, readout, max_positions(model))
+    inner: Any = decoder(model)
+    inner.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    forward = {"method": "forward", "method_output_name": "last_hidden_state"}
+    modalities = {"text": forward, "message": {**forward, "format": "flat"}}
+    modules = ("base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling")
+    files = {
+        "modules.json": [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.{name}"}
+            for index, (path, name) in enumerate(zip(("", "1_Pooling"), modules, strict=True))
+        ],
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "prompts": {},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+        "sentence_bert_config.json": {
+            "transformer_task": "feature-extraction",
+            "modality_config": modalities,
+            "module_output_name": "token_embeddings",
+        },
+        "1_Pooling/config.json": {"embedding_dimension": inner.config.hidden_size, "pooling_mode": mode},
+    }
+    for name, content in files.items():
+        write_json(folder / name, content)
+
+
+def _chat_templates(tokenizer: PreTrainedTokenizerBase, readout: Readout) -> Iterator[str]:
+    """Jinja that writes the whole prompt of the last message; the first that gives the right tokens wins."""
+    if (preprocessing := _PREPROCESSING.get(_function(readout.preprocess))) is None:
+        raise UserError(f"{_name(readout.preprocess)} of readout.preprocess cannot be written as a chat template")
+    start = "{%- set sentence = messages[-1]['content'] %}\n" + preprocessing
+    if readout.template.chat:
+        yield start + _chat_prompt(readout.template) + str(tokenizer.get_chat_template())
+        return
+    before, after = _special_tokens(tokenizer)
+    start += f"{{%- set text = {_around_sentence(readout.template, readout.template.separator)} %}}\n"
+    yield start + f"{{{{- {_sum(_literal(before), 'text', _literal(after))} }}}}"
+    # SentencePiece opens a text with a space, but not one that follows a special token.
+    space = "('' if not text or text.startswith(' ') else ' ')"
+    yield start + f"{{{{- {_sum(_literal(before), space, 'text', _literal(after))} }}}}"
+
+
+def _chat_prompt(template: PromptTemplate) -> str:
+    """Jinja that puts the prompt's turns in place of the conversation, before the model's own template."""
+    user = f"{{'role': 'user', 'content': {_around_sentence(template)}}}"
+    system = "" if template.system is None else f"{{'role': 'system', 'content': {_literal(template.system)}}}, "
+    return f"{{%- set messages = [{system}{user}] %}}{{% set add_generation_prompt = true %}}"
+
+
+def _around_sentence(template: PromptTemplate, separator: str = "") -> str:
+    """Jinja for the template's text with the sentence in its slot."""
+    head, tail = template.text.split(SLOT)
+    return _sum(_literal(head), "sentence", _literal(tail + separator))
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the tokenizer puts before and behind a text."""
+    plain = tokenizer.encode("a", add_special_tokens=False)
+    whole = tokenizer.encode("a")
+    start = whole.index(plain[0])
+    before, after = whole[:start], whole[start + len(plain) :]
+    return "".join(tokenizer.convert_ids_to_tokens(before)), "".join(tokenizer.convert_ids_to_tokens(after))
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, readout: Readout, sentence: str) -> list[int]:
+    text = readout.template.prompt(tokenizer, readout.preprocess(sentence))
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=not readout.template.chat)
+    return ids
+
+
+def _literal(text: str) -> str:
+    """A string of Jinja, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _sum(*strings: str) -> str:
+    return " + ".join(string for string in strings if string != _literal(""))
+
+
+def _function(function: Callable[..., Any]) -> object:
+    """What a config node with `_partial_: true` names."""
+    return function.func if isinstance(function, partial) else function
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(_function(function), "__name__", function))

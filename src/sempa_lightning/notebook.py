@@ -1,0 +1,189 @@
+"""The short Python interface: `sempa_lightning.load(…)`, then encode, compare and generate."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from sempa_lightning.artifacts import RunDir
+from sempa_lightning.errors import UserError
+from sempa_lightning.metrics.similarity import cosine_matrix
+from sempa_lightning.models.adapters import SavedAdapter
+from sempa_lightning.models.causal_lm import load_causal_lm
+from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.pooling.last_token import last_token
+from sempa_lightning.prompts.sentence import end_with_full_stop
+from sempa_lightning.prompts.template import PromptTemplate
+
+# For a model that comes without a run; the same as conf/readout/prompt_eol and conf/prompt/keep_meaning.
+SEMPA_READOUT = Readout(
+    PromptTemplate('This sentence : "{sentence}" means in one word:"'), end_with_full_stop, -1, last_token
+)
+SEMPA_PROMPT = PromptTemplate(
+    'Keep the same meaning of this sentence: "{sentence}", while making some changes.',
+    system="You are a helpful assistant",
+    separator="\n",
+)
+
+
+@dataclass(frozen=True)
+class SentenceModel:
+    """A language model that embeds sentences and writes text.
+
+    Attributes:
+        policy: The causal language model, with its adapter if it has one, in evaluation mode.
+        tokenizer: Its tokenizer.
+        readout: How a sentence becomes a vector.
+        prompt: How a paraphrase is asked for.
+    """
+
+    policy: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    readout: Readout
+    prompt: PromptTemplate
+
+    def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "sentences hidden"]:
+        """Embed sentences, in order, as float32 vectors on the CPU."""
+        return Embedder(self.policy, self.tokenizer, self.readout, batch_size).encode(_listed(sentences))
+
+    def similarity(self, queries: Sequence[str], sentences: Sequence[str]) -> Float[Tensor, "queries sentences"]:
+        """Cosine of each query's embedding with each sentence's, -1 to 1."""
+        return cosine_matrix(self.encode(queries), self.encode(sentences))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        batch_size: int = 8,
+    ) -> list[str]:
+        """Continue each prompt until its end token or `max_new_tokens`; returns the continuations alone.
+
+        Args:
+            prompts: Texts as the model shall read them; the tokenizer adds its begin token.
+            max_new_tokens: Longest continuation.
+            temperature: 0 takes the likeliest token each time; above, tokens are drawn at that temperature.
+            batch_size: Prompts of one forward pass.
+        """
+        return self._continue(prompts, max_new_tokens, temperature, batch_size, special_tokens=True)
+
+    def paraphrase(
+        self,
+        sentences: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        batch_size: int = 8,
+    ) -> list[str]:
+        """Ask for a paraphrase of each sentence with the prompt of training; arguments as in `generate`."""
+        texts = [self.prompt.prompt(self.tokenizer, sentence) for sentence in _listed(sentences)]
+        return self._continue(texts, max_new_tokens, temperature, batch_size, special_tokens=not self.prompt.chat)
+
+    @torch.no_grad()
+    def _continue(
+        self,
+        texts: Sequence[str],
+        max_new_tokens: int,
+        temperature: float,
+        batch_size: int,
+        *,
+        special_tokens: bool,
+    ) -> list[str]:
+        texts = _listed(texts)
+        policy: Any = self.policy
+        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        outputs: list[str] = []
+        for at in range(0, len(texts), batch_size):
+            # Padded on the left: a continuation begins behind the last column of its prompt.
+            inputs = self.tokenizer(
+                texts[at : at + batch_size],
+                add_special_tokens=special_tokens,
+                padding=True,
+                padding_side="left",
+                return_tensors="pt",
+            ).to(policy.device)
+            ids = policy.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **sampling,
+            )
+            written = ids[:, inputs["input_ids"].shape[1] :]
+            outputs += self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [text.strip() for text in outputs]
+
+
+def load(path: str | Path, *, dtype: str | None = None, device: str | None = None) -> SentenceModel:
+    """Load a trained run, or any causal language model, to embed sentences and to generate.
+
+    Args:
+        path: A run folder, a folder in Hugging Face format, a `pkg://` location or a name on the Hub. A run
+            brings its own readout and prompt, anything else is used with SemPA's. Only load runs you trust:
+            the config of a run names the code that is called.
+        dtype: Dtype of the weights, as torch names it; None is the run's own, or float32.
+        device: Where the model goes; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: If nothing can be loaded from there.
+    """
+    if RunDir(path).config.is_file():
+        model = load_run(RunDir(path), {} if dtype is None else {"dtype": dtype})
+    else:
+        policy, tokenizer = load_causal_lm(str(path), dtype=dtype or "float32")
+        model = SentenceModel(policy, tokenizer, SEMPA_READOUT, SEMPA_PROMPT)
+    model.policy.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.policy.eval().requires_grad_(False)
+    return model
+
+
+def load_run(run: RunDir, model: Mapping[str, Any]) -> SentenceModel:
+    """Rebuild from its folder what a run trained, where its `model` node puts it.
+
+    Args:
+        run: The run.
+        model: What to change in the run's `model` node, such as its dtype.
+
+    Raises:
+        UserError: If the run has saved no weights, or its parts cannot be loaded.
+    """
+    config = run.read_config()
+    if run.adapter.is_dir():
+        base, tokenizer = _build({**config["model"], **model})
+        with warnings.catch_warnings():
+            # peft 0.21 asks for a property that transformers 5.23 has renamed; it still answers.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            policy = SavedAdapter(str(run.adapter)).attach(base)
+    elif run.model.is_dir():
+        dtype = {**config["model"], **model}.get("dtype", "float32")
+        policy, tokenizer = load_causal_lm(str(run.model), dtype=dtype)
+    else:
+        raise UserError(
+            f"{run.path} has no adapter/ and no model/ yet: let it end, or go on with train resume={run.path}"
+        )
+    return SentenceModel(policy, tokenizer, _build(config["readout"]), _build(config["prompt"]))
+
+
+def _build(node: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whatever the node names)
+    """Build the object that a node of a saved config names."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(f"cannot build {node['_target_']} of the run's config: {error.__cause__ or error}") from error
+
+
+def _listed(sentences: Sequence[str]) -> list[str]:
+    """Refuse a single string, which is a sequence of letters, and an empty sequence."""
+    if isinstance(sentences, str) or not sentences:
+        raise UserError("give a list with at least one sentence")
+    return list(sentences)

@@ -1,0 +1,21 @@
+"""What a process does before it trains."""
+
+import logging
+import warnings
+
+from lightning.pytorch.utilities import rank_zero_only
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that prints, evaluates and writes."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def quieten() -> None:
+    """Leave the terminal to progress bars and tables: no chatter of libraries below warnings."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # PEFT 0.21 asks transformers 5 for a property that it deprecates.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    # Lightning 2.6.6 still asks for a name that torch 2.13 deprecates.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -1,0 +1,107 @@
+"""The account of what became of each record."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from sempa_lightning.data.load import load_rows
+from sempa_lightning.data.rows import Row
+from sempa_lightning.data.sources.triplets import Triplets
+from sempa_lightning.data.table import FileTable
+from sempa_lightning.errors import UserError
+
+
+def source(tmp_path: Path, *records: tuple[str, str, str]) -> Triplets:
+    file = tmp_path / "rows.jsonl"
+    lines = (
+        json.dumps(dict(zip(("anchor", "chosen", "rejected"), record, strict=True))) for record in records
+    )
+    file.write_text("\n".join(lines))
+    return Triplets(FileTable(str(file)), anchor="anchor", chosen="chosen", rejected="rejected")
+
+
+RECORDS = [
+    ("a", "b", "x"),
+    ("a", "b", "y"),
+    ("a", "b", "y"),
+    ("a", "c", "nan"),
+    ("", "c", "x"),
+    ("d", "e", "f"),
+    ("d", "f", "e"),
+    ("g", "h", "i"),
+]
+
+
+def test_account_without_grouping(tmp_path):
+    rows, counts = load_rows(source(tmp_path, *RECORDS), group=False)
+    assert [row.anchor for row in rows] == ["a", "a", "d", "d", "g"]
+    assert counts.as_dict() == {
+        "read": 8,
+        "kept": 5,
+        "merged": 0,
+        "dropped": {"duplicate row": 1, "no usable rejected": 1, "anchor empty": 1},
+        "dropped_rejected": {"is nan": 1},
+        "anchors": 3,
+        "candidates": {"2": 5},
+        "fingerprint": counts.fingerprint,
+    }
+
+
+def test_account_with_grouping_in_one_line(tmp_path):
+    rows, counts = load_rows(source(tmp_path, *RECORDS), group=True)
+    assert rows == [Row("a", ("b",), ("x", "y")), Row("g", ("h",), ("i",))]
+    assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values())
+    assert str(counts) == (
+        "8 rows read, 2 kept (2 anchors; K=2: 1, K=3: 1), 1 merged; rows dropped: 1 duplicate row,"
+        " 1 no usable rejected, 1 anchor empty, 2 every rejected is chosen for the same anchor elsewhere;"
+        " rejected candidates dropped: 1 is nan"
+    )
+
+
+def test_max_rows_counts_rows_read(tmp_path):
+    _, counts = load_rows(source(tmp_path, *RECORDS), group=False, max_rows=3)
+    assert (counts.read, counts.kept) == (3, 2)
+
+
+def test_fingerprint_follows_text_and_order(tmp_path):
+    same = [
+        load_rows(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"
+    ]
+    other = load_rows(source(tmp_path, ("d", "e", "f"), ("a", "b", "c")), group=True)[1].fingerprint
+    assert same[0] == same[1] != other
+
+
+def test_nothing_left_lists_the_reasons(tmp_path):
+    with pytest.raises(UserError, match=r"no usable row in the data: 2 rows read, 0 kept.*1 chosen is nan"):
+        load_rows(source(tmp_path, ("a", "nan", "b"), ("a", "b", "b")), group=True)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("SEMPA_DATA_DIR" not in os.environ, reason="SEMPA_DATA_DIR is not set")
+def test_nli_triplets():
+    file = Path(os.environ["SEMPA_DATA_DIR"]) / "nli" / "nli_triplets.jsonl"
+    triplets = Triplets(FileTable(str(file)), anchor="premise", chosen="entailment", rejected="contradiction")
+    rows, counts = load_rows(triplets, group=True)
+    assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values()) == 15887
+
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len({record["premise"] for record in records}) == 12682
+    good, bad = defaultdict(set), defaultdict(set)
+    for record in records:
+        anchor, chosen, rejected = (record[key].strip() for key in ("premise", "entailment", "contradiction"))
+        if chosen != rejected:
+            good[anchor].add(chosen)
+            bad[anchor].add(rejected)
+    lists = {
+        (anchor, chosen, *sorted(bad[anchor] - good[anchor]))
+        for anchor in good
+        for chosen in good[anchor]
+        if bad[anchor] - good[anchor]
+    }
+    assert {(row.anchor, *row.chosen, *sorted(row.rejected)) for row in rows} == lists
+    assert counts.kept == len(rows) == len(lists)
+    assert counts.anchors == 12681  # the rejected of one premise is its chosen
+    assert counts.candidates == {2: 12866, 3: 887, 4: 29, 6: 218, 7: 11}

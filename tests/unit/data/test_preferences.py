@@ -1,0 +1,232 @@
+"""From rows on disk to optimiser steps, through the real trainer's state."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from sempa_lightning.data.preferences import PreferenceCollator, PreferenceDataModule
+from sempa_lightning.data.sources.triplets import Triplets
+from sempa_lightning.data.table import FileTable
+from sempa_lightning.errors import UserError
+from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.types import PreferenceBatch, TokenizedRow
+
+WORDS = ["[UNK]", "</s>", "<pad>", "say", "again", *(f"w{number}" for number in range(200))]
+
+
+class CountingTokenizer(PreTrainedTokenizerFast):
+    """Counts how often it is asked."""
+
+    calls = 0
+
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return super().encode(*args, **kwargs)
+
+
+def tokenizer() -> CountingTokenizer:
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return CountingTokenizer(tokenizer_object=backend, unk_token="[UNK]", eos_token="</s>", pad_token="<pad>")
+
+
+def source(tmp_path: Path, name: str, records: list[dict[str, Any]]) -> Triplets:
+    file = tmp_path / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return Triplets(FileTable(str(file)), anchor="a", chosen="c", rejected="r")
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    return [
+        {"a": f"w{number}", "c": f"w{number} w1", "r": ["w0"] * (number % 2) + [f"w{number + 1} w2 w3"]}
+        for number in range(count)
+    ]
+
+
+def datamodule(tmp_path: Path, *, train: int = 10, dev: int = 3, **changes: Any) -> PreferenceDataModule:
+    settings: dict[str, Any] = {
+        "train": source(tmp_path, "train", records(train)),
+        "dev": source(tmp_path, "dev", records(dev)),
+        "template": PromptTemplate("say {sentence} again", separator=" "),
+        "tokenizer": tokenizer(),
+        "max_length": 16,
+        "unfit": "error",
+        "group": False,
+        "max_rows": None,
+        "batch_size": 4,
+        "micro_batch_size": 3,
+        "seed": 1,
+        "num_workers": 0,
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    return PreferenceDataModule(**{**settings, **changes})
+
+
+def ready(module: PreferenceDataModule) -> PreferenceDataModule:
+    """As the trainer would have it before the first step."""
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def ids(words: str) -> list[int]:
+    return [WORDS.index(word) for word in words.split()]
+
+
+def batches(loader: Any) -> list[PreferenceBatch]:
+    return [batch for step in loader for batch in step.micro_batches]
+
+
+def test_batch_holds_the_row_in_tokens(tmp_path):
+    module = ready(datamodule(tmp_path, train=1, dev=2))
+    (batch,) = batches(module.val_dataloader())
+    assert batch.candidate_mask.tolist() == [[True, True, False], [True, True, True]]
+    sequences = [row[mask].tolist() for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    assert sorted(sequences) == sorted(
+        ids(words)
+        for words in (
+            "say w0 again w0 w1 </s>",
+            "say w0 again w1 w2 w3 </s>",
+            "say w1 again w1 w1 </s>",
+            "say w1 again w0 </s>",
+            "say w1 again w2 w2 w3 </s>",
+        )
+    )
+    assert batch.num_chosen.tolist() == [1, 1]
+
+
+def test_an_epoch_takes_every_row_once_in_steps_of_the_batch_size(tmp_path):
+    loader = ready(datamodule(tmp_path)).train_dataloader()
+    steps = list(loader)
+    assert len(loader) == len(steps) == 3
+    assert [step.size for step in steps] == [4, 4, 2]
+    assert [[len(batch.row_ids) for batch in step.micro_batches] for step in steps] == [[3, 1], [3, 1], [2]]
+    row_ids = [row_id for step in steps for batch in step.micro_batches for row_id in batch.row_ids]
+    assert len(set(row_ids)) == len(row_ids) == 10
+
+
+def test_order_follows_the_seed_and_the_step_and_dev_has_its_own(tmp_path):
+    def order(loader: Any) -> list[str]:
+        return [row_id for batch in batches(loader) for row_id in batch.row_ids]
+
+    first, same, other = (ready(datamodule(tmp_path, seed=seed)) for seed in (1, 1, 2))
+    assert order(first.train_dataloader()) == order(same.train_dataloader())
+    assert order(first.train_dataloader()) != order(other.train_dataloader())
+    assert order(first.val_dataloader()) == order(other.val_dataloader())
+
+
+def test_second_reading_asks_no_tokenizer(tmp_path):
+    first, second = datamodule(tmp_path), datamodule(tmp_path)
+    ready(first)
+    ready(second)
+    assert first._tokenize.tokenizer.calls > 0
+    assert second._tokenize.tokenizer.calls == 0
+    assert torch.equal(
+        batches(first.val_dataloader())[0].input_ids, batches(second.val_dataloader())[0].input_ids
+    )
+    assert first.counts == second.counts
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({"batch_size": 2, "micro_batch_size": 1, "seed": 9, "num_workers": 1}, False),
+        ({"path": "elsewhere.csv", "columns": {"anchor": "a"}}, False),
+        ({"group": True}, False),
+        ({"max_length": 17}, True),
+        ({"template": PromptTemplate("say {sentence}", separator=" ")}, True),
+        ({"template": PromptTemplate("say {sentence} again", separator="\n")}, True),
+        ({"max_rows": 2}, True),
+        ({"unfit": "drop"}, True),
+    ],
+)
+def test_cache_key_holds_content_and_nothing_else(tmp_path, changes, again):
+    ready(datamodule(tmp_path))
+    module = datamodule(tmp_path, **changes)
+    ready(module)
+    assert (module._tokenize.tokenizer.calls > 0) is again
+
+
+def test_cache_key_follows_the_tokenizer(tmp_path):
+    ready(datamodule(tmp_path))
+    changed = tokenizer()
+    changed.add_tokens(["w0 w1"])
+    module = datamodule(tmp_path, tokenizer=changed)
+    ready(module)
+    assert changed.calls > 0
+
+
+def test_cache_key_follows_the_rows_and_not_their_file(tmp_path):
+    ready(datamodule(tmp_path))
+    (tmp_path / "moved").mkdir()
+    moved = datamodule(tmp_path / "moved", cache_dir=str(tmp_path / "cache"))
+    ready(moved)
+    assert moved._tokenize.tokenizer.calls == 0
+    more = datamodule(tmp_path, train=11)
+    ready(more)
+    assert more._tokenize.tokenizer.calls > 0
+
+
+def test_what_tokenising_drops_is_told_again_from_the_cache(tmp_path):
+    told = []
+    for _ in range(2):
+        module = datamodule(
+            tmp_path,
+            max_length=6,
+            unfit="drop",
+            dev=4,
+            train=4,
+            template=PromptTemplate("{sentence}", separator=" "),
+        )
+        # 1 + 4 tokens fit; one longer completion does not
+        module._sources["train"] = source(
+            tmp_path, "long", [*records(2), {"a": "w9", "c": "w1 w2 w3 w4 w5", "r": "w6"}]
+        )
+        told.append(ready(module).counts["train"])
+    assert told[0] == told[1]
+    assert told[0]["dropped"] == {"longer than 6 tokens": 1}
+    assert (told[0]["read"], told[0]["kept"], told[0]["candidates"]) == (3, 2, {"2": 1, "3": 1})
+
+
+def test_counts_of_both_parts_go_into_json(tmp_path):
+    module = datamodule(tmp_path, path="rows.csv", columns={"anchor": "a"})
+    assert module.counts == {"path": "rows.csv", "columns": {"anchor": "a"}}
+    counts = json.loads(json.dumps(ready(module).counts))
+    assert (counts["train"]["kept"], counts["dev"]["kept"]) == (10, 3)
+    assert counts["dev"]["candidates"] == {"2": 2, "3": 1}
+    assert counts["train"]["fingerprint"] != counts["dev"]["fingerprint"]
+
+
+def test_unfit_rows_stop_a_strict_run(tmp_path):
+    with pytest.raises(UserError, match="longer than 5 tokens"):
+        ready(datamodule(tmp_path, max_length=5))
+    assert not list((tmp_path / "cache" / "preferences").iterdir())
+
+
+def test_no_row_left_after_tokenising(tmp_path):
+    with pytest.raises(
+        UserError, match=r"no row is left after tokenising: 10 rows read, 0 kept.*longer than 2"
+    ):
+        ready(datamodule(tmp_path, max_length=2, unfit="drop"))
+
+
+def test_missing_file(tmp_path):
+    module = datamodule(tmp_path)
+    (tmp_path / "dev.jsonl").unlink()
+    with pytest.raises(UserError, match=r"no file .*dev\.jsonl"):
+        module.prepare_data()
+
+
+def test_collator_counts_anchors_and_the_longest_sequence():
+    row = TokenizedRow("id", [1, 2, 3], [[4], [4, 5], [4]], 1)
+    collate = PreferenceCollator(pad_token_id=0)
+    assert (collate.size(row), collate.length(row)) == (1, 5)
+    assert collate([row]).input_ids.tolist() == [[1, 2, 3, 4, 0], [1, 2, 3, 4, 5], [1, 2, 3, 4, 0]]
