@@ -52,7 +52,7 @@ PROMPT = PromptTemplate(
 )
 NUM_ROWS, BATCH_SIZE, EPOCHS = 64, 8, 3
 BETA, LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY = 0.1, 2e-3, (0.9, 0.95), 1e-8, 0.1
-MAX_GRAD_NORM = 0.4  # low enough that some of the steps are clipped
+MAX_GRAD_NORM = 0.4  # low enough that most steps are clipped
 WARMUP_RATIO = 0.125  # 3 of 24 steps, a whole number: we round the warm-up down, transformers rounds it up
 LOSS_BAR = GRADIENT_BAR = 1e-4
 LEARNED_BY_STEP, LEARNED_LOSS = 10, 0.6  # losses that stay at ln 2 agree whatever is wrong
@@ -89,9 +89,7 @@ def fit_rows(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[tuple[
     fit = ((row, tokens) for row in nli_rows() for tokens in tokenize([row], dropped))
     pairs = list(islice(fit, NUM_ROWS))
     if len(pairs) < NUM_ROWS:
-        raise UserError(
-            f"{NUM_ROWS} fit rows are needed, but there are {len(pairs)}; dropped: {dict(dropped)}"
-        )
+        raise UserError(f"{NUM_ROWS} fit rows are needed, but there are {len(pairs)}; dropped: {dict(dropped)}")
     print(f"{NUM_ROWS} rows; dropped on the way: {dropped.total()}")
     return pairs
 

@@ -12,7 +12,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
     """Import `load` on first use, so that the package itself stays light to import."""
     if name == "load":
-        from sempa_lightning.notebook import load  # noqa: PLC0415 (the point of this function)
+        from sempa_lightning.notebook import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

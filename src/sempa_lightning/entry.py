@@ -1,8 +1,9 @@
 """What the entry points share: where `conf/` is, how a run is started or resumed, and how an error is told."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,23 @@ def conf_dir() -> str:
 
 
 def run_main(main: Callable[[], Any]) -> None:
-    """Run a Hydra main; tell what the user can put right in one line, and exit with 1.
-
-    Anything else is a defect of ours and keeps its traceback.
-    """
+    """Run a Hydra main; an error that is a defect of ours keeps its traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own report
     folder = next((word.removeprefix("resume=") for word in sys.argv if word.startswith("resume=")), None)
     if folder:
         sys.argv.append(f"hydra.run.dir='{folder}'")  # a resumed run goes on in its own folder
-    try:
+    with telling_errors():
         main()
+
+
+@contextlib.contextmanager
+def telling_errors() -> Iterator[None]:
+    """Turn an error that the user can put right into one line and exit code 1.
+
+    Hydra would announce an exception that leaves a job, so a job uses it, too.
+    """
+    try:
+        yield
     except Exception as error:
         if not (message := _message(error)):
             raise

@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from sempa_lightning.artifacts import RunDir, replacing_folder, write_json, write_text
-from sempa_lightning.entry import conf_dir, run_main
+from sempa_lightning.entry import conf_dir, run_main, telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.model_card import Format, ModelCard
 from sempa_lightning.models.causal_lm import max_positions
@@ -136,14 +136,15 @@ def _upload(folder: Path, repository: str) -> None:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
-    if cfg.run is None:
-        raise UserError("which run? python -m sempa_lightning.export run=<its folder>")
-    run = RunDir.existing(cfg.run)
-    if cfg.out is not None and Path(cfg.out).exists():
-        raise UserError(f"out={cfg.out} exists already: remove it or name a new folder")
-    formats = None if cfg.formats is None else list(cfg.formats)
-    for name, place in export(run, Path(cfg.out or run.export), formats, cfg.push).items():
-        Console().print(f"{name}: {place}", soft_wrap=True)
+    with telling_errors():
+        if cfg.run is None:
+            raise UserError("which run? python -m sempa_lightning.export run=<its folder>")
+        run = RunDir.existing(cfg.run)
+        if cfg.out is not None and Path(cfg.out).exists():
+            raise UserError(f"out={cfg.out} exists already: remove it or name a new folder")
+        formats = None if cfg.formats is None else list(cfg.formats)
+        for name, place in export(run, Path(cfg.out or run.export), formats, cfg.push).items():
+            Console().print(f"{name}: {place}", soft_wrap=True)
 
 
 if __name__ == "__main__":

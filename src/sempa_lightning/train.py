@@ -1,11 +1,13 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
+from typing import Any
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sempa_lightning.artifacts import RunDir, write_json, write_text
-from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main
+from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
 
 
 def train(cfg: DictConfig, *, resume: bool) -> float | None:
@@ -79,13 +81,14 @@ def train(cfg: DictConfig, *, resume: bool) -> float | None:
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
-def main(cfg: DictConfig) -> float | None:
+def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
-    resume = cfg.resume is not None
-    if resume:
-        cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task))
-    OmegaConf.resolve(cfg)
-    return train(cfg, resume=resume)
+    with telling_errors():
+        resume = cfg.resume is not None
+        if resume:
+            cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task))
+        OmegaConf.resolve(cfg)
+        return train(cfg, resume=resume)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,7 @@ def test_every_format_does_elsewhere_what_the_run_does(write_run, tmp_path):
     codes = {}
     for kind in places:
         card = (run.export / kind / "README.md").read_text()
-        codes[kind] = next(
-            code for code in re.findall(r"```python\n(.*?)```", card, re.S) if f'"{kind}"' in code
-        )
+        codes[kind] = next(code for code in re.findall(r"```python\n(.*?)```", card, re.S) if f'"{kind}"' in code)
     result = tmp_path / "result.pt"
     arguments = [json.dumps(value) for value in (sentences, PROMPTS, codes, str(result))]
     subprocess.run([sys.executable, "-c", ELSEWHERE, *arguments], cwd=run.export, check=True)
@@ -96,9 +94,7 @@ def test_every_format_does_elsewhere_what_the_run_does(write_run, tmp_path):
     assert torch.cosine_similarity(untrained.encode(sentences), expected).max() < 0.99
     for kind in ("adapter", "merged"):
         texts = [
-            model.tokenizer.decode(
-                ids[len(model.tokenizer.encode(prompt)) :], skip_special_tokens=True
-            ).strip()
+            model.tokenizer.decode(ids[len(model.tokenizer.encode(prompt)) :], skip_special_tokens=True).strip()
             for prompt, ids in zip(PROMPTS, outputs[kind], strict=True)
         ]
         assert texts == model.generate(PROMPTS, max_new_tokens=16)
@@ -113,7 +109,7 @@ def test_a_sentence_beyond_the_context_keeps_the_text_behind_it(write_run):
     expected = load(run.path, device="cpu").encode(sentences)
     folder = export(run, run.export, ["sentence-transformers"], None)["sentence-transformers"]
     vectors = torch.as_tensor(SentenceTransformer(folder, device="cpu").encode(sentences))
-    assert torch.cosine_similarity(vectors, expected).min() >= 0.999
+    assert torch.cosine_similarity(vectors, expected).min() >= 0.999999
 
 
 @pytest.mark.parametrize(
@@ -150,9 +146,7 @@ def test_the_adapter_names_its_base_as_the_config_does(write_run, tmp_path):
 
 def test_an_upload_without_network_tells_so_after_the_export(write_run):
     run = write_run()
-    with pytest.raises(
-        UserError, match=r"not uploaded to me/model-adapter: .*`hf upload me/model-adapter "
-    ) as error:
+    with pytest.raises(UserError, match=r"not uploaded to me/model-adapter: .*`hf upload me/model-adapter ") as error:
         export(run, run.export, ["adapter"], "me/model")
     assert "\n" not in str(error.value)
     assert (run.export / "adapter" / "adapter_model.safetensors").is_file()
@@ -175,9 +169,7 @@ class Hub(BaseHTTPRequestHandler):
         host = f"http://{self.headers['Host']}"
         answer = {"url": f"{host}/me/model"}
         if "/preupload/" in self.path:
-            files = [
-                {**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
-            ]
+            files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
             answer = {"files": files}
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):

@@ -76,8 +76,7 @@ def test_greedy_text_does_not_depend_on_batch_mates(write_run):
 def test_paraphrases_are_asked_for_with_the_prompt_of_training(write_run):
     model = load(write_run().path, device="cpu")
     prompts = [
-        f'Keep the same meaning of this sentence: "{sentence}", while making some changes.\n'
-        for sentence in SENTENCES
+        f'Keep the same meaning of this sentence: "{sentence}", while making some changes.\n' for sentence in SENTENCES
     ]
     assert model.paraphrase(SENTENCES, max_new_tokens=8) == model.generate(prompts, max_new_tokens=8)
 

@@ -91,6 +91,43 @@ class SemEvalFolder:
                     yield ScoredPair(sentence1.strip(), sentence2.strip(), float(score))
 
 
+class HubPairs:
+    """Pairs of a data set on the Hub, with columns `sentence1`, `sentence2` and `score`.
+
+    Args:
+        name: Data set.
+        revision: Commit; a benchmark must not change under one's feet.
+        split: Split.
+    """
+
+    def __init__(self, name: str, revision: str, split: str) -> None:
+        self._name = name
+        self._revision = revision
+        self._split = split
+
+    @property
+    def missing(self) -> str | None:
+        """None: a data set that is asked for must be reachable."""
+        return None
+
+    def __iter__(self) -> Iterator[ScoredPair]:
+        """Yield the pairs.
+
+        Raises:
+            UserError: If the Hub cannot be reached and the data set is not in its cache.
+        """
+        import datasets
+
+        try:
+            rows = datasets.load_dataset(self._name, revision=self._revision, split=self._split)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot read {self._name} from the Hub ({type(error).__name__}); use eval=[sts] with local files"
+            ) from error
+        for row in rows:
+            yield ScoredPair(row["sentence1"], row["sentence2"], float(row["score"]))
+
+
 class PairSentences:
     """The sentences of some pair sources, for taking them out of a training text."""
 

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sempa_lightning.evaluation.bootstrap import change_standard_errors
 from sempa_lightning.evaluation.task import Items, Subject, Task
+from sempa_lightning.models.causal_lm import evaluating
 
 Suites = Mapping[str, Mapping[str, Task]]
 
@@ -23,17 +24,11 @@ def available(suites: Suites, console: Console) -> dict[str, Task]:
 
 def run_tasks(tasks: Mapping[str, Task], subject: Subject, label: str, console: Console) -> dict[str, Items]:
     """Measure a subject on all tasks, showing a progress bar for each; the model's mode is left as found."""
-    was_training = subject.model.training
-    subject.model.eval()
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    try:
-        with Progress(*columns, console=console) as bars:
-            return {
-                name: task.run(subject, partial(bars.track, description=f"{label} {name}"))
-                for name, task in tasks.items()
-            }
-    finally:
-        subject.model.train(was_training)
+    with evaluating(subject.model), Progress(*columns, console=console) as bars:
+        return {
+            name: task.run(subject, partial(bars.track, description=f"{label} {name}")) for name, task in tasks.items()
+        }
 
 
 def summarize(tasks: Mapping[str, Task], before: Mapping[str, Items], after: Mapping[str, Items]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -89,25 +91,28 @@ class Embedder:
         return self._readout.pooling(states, mask).float().cpu()
 
     def _token_ids(self, sentence: str) -> list[int]:
-        """Token ids of the whole prompt, its sentence shortened until they fit the model's context."""
-        sentence = self._readout.preprocess(sentence)
+        """Token ids of the whole prompt; what exceeds the model's context is cut off at the sentence's end."""
         ids = self._prompt_ids(sentence)
-        while (excess := len(ids) - max_positions(self._model)) > 0:
-            kept = self._tokenizer.encode(sentence, add_special_tokens=False)[:-excess]
-            if not kept:
-                raise UserError(
-                    "the readout's template leaves no room for a sentence in the model's"
-                    f" {max_positions(self._model)} positions: choose a shorter readout.template.text or another"
-                    " model"
-                )
-            # A cut within a character decodes to U+FFFD, whose own tokens could outnumber those cut off.
-            sentence = self._tokenizer.decode(kept).rstrip("\ufffd")
-            ids = self._prompt_ids(sentence)
-        return ids
+        limit = max_positions(self._model)
+        if len(ids) <= limit:
+            return ids
+        if len(self._prompt_ids("")) >= limit:
+            raise UserError(
+                f"the readout's template leaves no room for a sentence in the model's {limit} positions: choose a"
+                " shorter readout.template.text or another model"
+            )
+        return ids[: limit - len(self._tail)] + self._tail
+
+    @cached_property
+    def _tail(self) -> list[int]:
+        """Tokens behind every sentence: what the prompts of two unlike sentences share at their end."""
+        first, second = self._prompt_ids("0"), self._prompt_ids("1 2 3 4")
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(first), reversed(second), strict=False))
+        return [token for token, _ in shared][::-1]
 
     def _prompt_ids(self, sentence: str) -> list[int]:
         template = self._readout.template
-        text = template.prompt(self._tokenizer, sentence)
+        text = template.prompt(self._tokenizer, self._readout.preprocess(sentence))
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not template.chat)
         return ids
 

@@ -34,12 +34,16 @@ class AdapterDisabled:
         policy: Must carry a fresh adapter; a policy that starts from a trained one needs `Frozen`.
 
     Raises:
-        UserError: If the policy has no adapter.
+        UserError: If the policy has no adapter, or one that changes its outputs already.
     """
 
     def __init__(self, policy: nn.Module) -> None:
         if not isinstance(policy, PeftModel):
             raise UserError("reference=adapter_disabled needs an adapter: set adapter=lora, or reference=frozen")
+        if any("lora_B" in name and parameter.any() for name, parameter in policy.named_parameters()):
+            raise UserError(
+                "with its adapter off this policy is not the model that training starts from: set reference=frozen"
+            )
 
     @contextlib.contextmanager
     def active(self, policy: PeftModel) -> Iterator[nn.Module]:

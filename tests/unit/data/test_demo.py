@@ -60,9 +60,7 @@ def given_away(features: csr_matrix | np.ndarray, rows: list[Row]) -> tuple[floa
     assert len(set(groups)) > 100
     model = LogisticRegression(max_iter=2000, class_weight="balanced", C=0.1)
     folds = GroupKFold(5)
-    scores = cross_val_predict(
-        model, features, is_chosen, groups=groups, cv=folds, method="decision_function"
-    )
+    scores = cross_val_predict(model, features, is_chosen, groups=groups, cv=folds, method="decision_function")
     wins = []
     for number in range(len(rows)):
         mine, chosen = scores[owner == number], is_chosen[owner == number]
@@ -81,8 +79,7 @@ def completions(rows: list[Row]) -> list[str]:
 def test_the_measure_can_find_a_give_away():
     """Meta-test: where the chosen are marked by a word, or by length, the measure says so."""
     marked = [
-        Row(f"a{number}", (f"surely b{number}",), (f"c{number}", f"d{number} and so on"))
-        for number in range(500)
+        Row(f"a{number}", (f"surely b{number}",), (f"c{number}", f"d{number} and so on")) for number in range(500)
     ]
     words = CountVectorizer().fit_transform(completions(marked))
     assert min(given_away(words, marked)) > 0.95
@@ -109,8 +106,7 @@ def test_words_do_not_tell(rows):
 def test_no_template_makes_more_than_two_percent(rows, side):
     texts = [row.anchor if side == "anchor" else row.chosen[0] for row in rows]
     signatures = Counter(
-        " ".join(word if word in ENGLISH_STOP_WORDS else "_" for word in WORD.findall(text.lower()))
-        for text in texts
+        " ".join(word if word in ENGLISH_STOP_WORDS else "_" for word in WORD.findall(text.lower())) for text in texts
     )
     signature, number = signatures.most_common(1)[0]
     assert number <= 0.02 * len(rows), f"{signature!r} makes {number} of {len(rows)} rows"

@@ -16,9 +16,7 @@ from sempa_lightning.errors import UserError
 
 def source(tmp_path: Path, *records: tuple[str, str, str]) -> Triplets:
     file = tmp_path / "rows.jsonl"
-    lines = (
-        json.dumps(dict(zip(("anchor", "chosen", "rejected"), record, strict=True))) for record in records
-    )
+    lines = (json.dumps(dict(zip(("anchor", "chosen", "rejected"), record, strict=True))) for record in records)
     file.write_text("\n".join(lines))
     return Triplets(FileTable(str(file)), anchor="anchor", chosen="chosen", rejected="rejected")
 
@@ -67,9 +65,7 @@ def test_max_rows_counts_rows_read(tmp_path):
 
 
 def test_fingerprint_follows_text_and_order(tmp_path):
-    same = [
-        load_rows(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"
-    ]
+    same = [load_rows(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"]
     other = load_rows(source(tmp_path, ("d", "e", "f"), ("a", "b", "c")), group=True)[1].fingerprint
     assert same[0] == same[1] != other
 

@@ -129,9 +129,7 @@ def test_second_reading_asks_no_tokenizer(tmp_path):
     ready(second)
     assert first._tokenize.tokenizer.calls > 0
     assert second._tokenize.tokenizer.calls == 0
-    assert torch.equal(
-        batches(first.val_dataloader())[0].input_ids, batches(second.val_dataloader())[0].input_ids
-    )
+    assert torch.equal(batches(first.val_dataloader())[0].input_ids, batches(second.val_dataloader())[0].input_ids)
     assert first.counts == second.counts
 
 
@@ -212,9 +210,7 @@ def test_unfit_rows_stop_a_strict_run(tmp_path):
 
 
 def test_no_row_left_after_tokenising(tmp_path):
-    with pytest.raises(
-        UserError, match=r"no row is left after tokenising: 10 rows read, 0 kept.*longer than 2"
-    ):
+    with pytest.raises(UserError, match=r"no row is left after tokenising: 10 rows read, 0 kept.*longer than 2"):
         ready(datamodule(tmp_path, max_length=2, unfit="drop"))
 
 

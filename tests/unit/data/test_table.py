@@ -142,7 +142,5 @@ def test_a_path_takes_the_place_of_the_hub():
 def test_hub_out_of_reach_says_what_to_do(monkeypatch, file):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        UserError, match=r"cannot read sempa-lightning/none from the Hub: .*data\.path=<file>"
-    ):
+    with pytest.raises(UserError, match=r"cannot read sempa-lightning/none from the Hub: .*data\.path=<file>"):
         list(HubTable("sempa-lightning/none", file=file))

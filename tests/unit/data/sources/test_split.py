@@ -67,9 +67,7 @@ def test_half_a_surrogate_pair_has_a_part_too():
 
 
 def test_an_empty_part_is_an_error():
-    with pytest.raises(
-        UserError, match=r"none of 1 rows falls into the dev part \(fractions dev=0.0, test=0.0\)"
-    ):
+    with pytest.raises(UserError, match=r"none of 1 rows falls into the dev part \(fractions dev=0.0, test=0.0\)"):
         list(AnchorSplit(Listed(ROWS[:1]), "dev", dev=0.0, test=0.0))
 
 
