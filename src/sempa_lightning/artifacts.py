@@ -1,5 +1,6 @@
 """The run folder: the one place that knows the names of its files."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
 
 from sempa_lightning.errors import UserError
 
@@ -80,6 +82,16 @@ class RunDir:
         """One number for each key, such as `after/sts/demo/spearman`."""
         return self.path / "summary.json"
 
+    @property
+    def picture(self) -> Path:
+        """How training went and what it did, to look at."""
+        return self.path / "before_after.png"
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read the logged metrics, oldest first; empty while there are none."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
+        return [json.loads(line) for line in lines]
+
     def evaluation(self, suite: str) -> Path:
         """Results of one evaluation suite."""
         return self.path / "eval" / f"{suite}.json"
@@ -95,6 +107,17 @@ class RunDir:
         return summary
 
 
+def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesting of plain values)
+    """Replace the folder `old` by `new` wherever a nested value holds its path or that of something inside it."""
+    if isinstance(value, dict):
+        return {relocated(key, old, new): relocated(inner, old, new) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [relocated(inner, old, new) for inner in value]
+    if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+        return new + value.removeprefix(old)
+    return value
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
     write_text(path, json.dumps(content, indent=2) + "\n")
@@ -107,13 +130,26 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error in writing name the path that a person knows: a full disk names none, others a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Lend a temporary path beside `path` and move it there when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -125,9 +161,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        with naming(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

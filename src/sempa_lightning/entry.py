@@ -1,13 +1,14 @@
 """What the entry points share: where `conf/` is, how a run is started or resumed, and how an error is told."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sempa_lightning.artifacts import RunDir
+from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.errors import UserError
 
 
@@ -69,8 +70,7 @@ def resumed_config(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (a Di
 
     run = RunDir.existing(cfg.resume)
     saved = run.read_config()
-    moved = run.config.read_text().replace(saved["paths"]["run_dir"], str(run.path.resolve()))
-    resumed = OmegaConf.create(moved)
+    resumed = OmegaConf.create(relocated(saved, saved["paths"]["run_dir"], str(run.path.resolve())))
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         group = key.partition(".")[0]
@@ -83,12 +83,26 @@ def resumed_config(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (a Di
 
 
 def _message(error: BaseException) -> str | None:
+    """One line on an error that the user can put right, None for any other."""
     from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
 
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return _message(error.__cause__)
-    if isinstance(error, (UserError, HydraException)):
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, (UserError, OSError)):
+        error = error.__cause__
+    if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
-    return None
+    if isinstance(error, OSError):
+        return _system_message(error)
+    # torch gives its errors in loader processes no type of their own.
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        return f"{str(error).splitlines()[0]}: is memory short? Set data.num_workers=0 or fewer"
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
+
+    return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None
+
+
+def _system_message(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        place = error.filename or "the data cache"
+        return f"cannot write {place}: {error.strerror}; make room. What was written before is whole"
+    return None if error.filename is None else f"{error.strerror}: {error.filename}"

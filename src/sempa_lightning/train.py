@@ -4,13 +4,13 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import RunDir, write_json, write_text
 from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
 
 
-def train(cfg: DictConfig, *, resume: bool) -> float | None:
+def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     """Build everything a run needs; evaluate, fit, evaluate again.
 
     Returns:
@@ -23,7 +23,7 @@ def train(cfg: DictConfig, *, resume: bool) -> float | None:
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.training.callbacks.probe import Probe
-    from sempa_lightning.training.checkpoints import best_score, load_best, resume_point
+    from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, resume_point, start_point
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten
@@ -50,7 +50,8 @@ def train(cfg: DictConfig, *, resume: bool) -> float | None:
             probe.watch(subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
-    checkpoint = resume_point(run) if resume else None
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    checkpoint = resume_point(run) if resume else start_point(run)
 
     if is_first_process():
         write_text(run.config, OmegaConf.to_yaml(cfg))
@@ -75,6 +76,7 @@ def train(cfg: DictConfig, *, resume: bool) -> float | None:
         write_json(run.summary, summary)
         for logger in loggers:
             logger.log_metrics(summary, step=trainer.global_step)
+        comparison.draw(run.picture, run.read_metrics(), cfg.monitor)
         comparison.print()
         console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
     return best_score(trainer)

@@ -1,6 +1,16 @@
-"""A finished run, small but real, for the tests of what is done with runs."""
+"""What the integration tests share: a finished run for those of what is done with runs, and training on a tiny scale.
 
+Training runs through the real entry point; in this process wherever a process of its own would show nothing more.
+"""
+
+import contextlib
+import io
 import json
+import logging
+import os
+import subprocess
+import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -65,3 +75,169 @@ def _config(base, readout):
             **readout,
         },
     }
+
+
+class Done(NamedTuple):
+    """What a command left behind, as `subprocess.run` tells it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory, tiny_tokenizer):
+    """Folder of a random float32 Llama of two layers, tokenizer beside it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        bos_token_id=tiny_tokenizer.bos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments(tmp_path_factory, tiny_base):
+    """Command-line words that shrink the default run to seconds: 41 short rows with 3 or 4 candidates, 8 for dev."""
+    from sempa_lightning.assets import local_path
+
+    demo, folder = local_path("pkg://sempa_lightning/assets/demo"), tmp_path_factory.mktemp("data")
+    rows = [line for line in (demo / "train.jsonl").read_text().splitlines() if _longest(line) < 90]
+    pairs = (demo / "sts_dev.jsonl").read_text().splitlines()
+    for name, lines in {"train": rows[:41], "dev": rows[41:49], "pairs": pairs[:16]}.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return [
+        f"model.path={tiny_base}",
+        f"data.train.table.path={folder}/train.jsonl",
+        f"data.dev.table.path={folder}/dev.jsonl",
+        "data.batch_size=8",
+        f"callbacks.probe.suites.sts.dev.pairs.path={folder}/pairs.jsonl",
+        f"eval.sts.demo.pairs.path={folder}/pairs.jsonl",
+        f"eval.preference.demo.rows.table.path={folder}/dev.jsonl",
+        "eval.generation.demo.max_texts=2",
+        f"samples.pool.sources.0.path={folder}/pairs.jsonl",
+        "samples.max_new_tokens=4",
+        f"paths.data_dir={folder}",
+        f"paths.cache_dir={folder}/cache",
+        "trainer.val_check_interval=2",
+    ]
+
+
+def _longest(line):
+    row = json.loads(line)
+    return max(map(len, (row["anchor"], *row["chosen"], *row["rejected"])))
+
+
+@pytest.fixture(scope="session")
+def here():
+    """Call `python -m sempa_lightning.train` with these words, in this process."""
+    from sempa_lightning.entry import run_main
+    from sempa_lightning.train import main
+
+    def call(*words):
+        stdout, stderr, handlers, code = io.StringIO(), io.StringIO(), logging.root.handlers[:], 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            patch.setenv("HYDRA_FULL_ERROR", "1")
+            patch.setattr(sys, "argv", ["train", *map(str, words)])
+            try:
+                run_main(main)
+            except SystemExit as stop:
+                code = stop.code
+        logging.root.handlers[:] = handlers  # Hydra's write to the stream of this call
+        return Done(code, stdout.getvalue(), stderr.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def train(here, tiny_arguments):
+    """Train on the tiny scale into a folder, in this process; the run must end well."""
+    from sempa_lightning.artifacts import RunDir
+
+    def call(folder, *words):
+        done = here(*tiny_arguments, f"hydra.run.dir={folder}", *words)
+        assert done.returncode == 0, done.stderr
+        return RunDir(folder)
+
+    return call
+
+
+class Steps(NamedTuple):
+    """What each optimiser step of a run did.
+
+    Attributes:
+        losses: The logged loss of each step.
+        gradient: Gradient of every trained parameter at the first step.
+        weights: Every trained parameter after the last step.
+    """
+
+    losses: list[float]
+    gradient: dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]
+
+    def assert_equal(self, other, tolerance):
+        """Equal losses and first gradients within rounding, and final weights within `tolerance`."""
+        assert len(self.losses) == len(other.losses)
+        assert max(abs(one - two) for one, two in zip(self.losses, other.losses, strict=True)) < 1e-6
+        assert self.gradient.keys() == other.gradient.keys()
+        for name, gradient in self.gradient.items():
+            # The first gradient of A is 0, for B is 0 at the start.
+            assert gradient.norm() > 0 or "lora_A" in name
+            assert (gradient - other.gradient[name]).norm() <= 1e-5 * gradient.norm()
+            assert (self.weights[name] - other.weights[name]).abs().max() < tolerance
+
+
+@pytest.fixture(scope="session")
+def every_step():
+    """Command-line words for a run whose steps `steps` can read: a checkpoint of each, gradients as they come."""
+    return [
+        *("trainer.val_check_interval=1", "+callbacks.last.save_top_k=-1", "callbacks.last.filename='{step}'"),
+        *("max_grad_norm=null", "optimizer.lr=1e-3", "scheduler.warmup_ratio=0.0"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def steps():
+    """Read what a run that was called with `every_step` did."""
+
+    def read(run):
+        lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+        losses = [line["train/loss"] for line in lines if "train/loss" in line]
+        first, last = (
+            torch.load(run.checkpoints / f"step={step}.ckpt", weights_only=True) for step in (1, len(losses))
+        )
+        states = first["optimizer_states"][0]["state"]
+        # AdamW's running mean starts at 0, so that after one step it is (1 - beta1) times the gradient.
+        gradient = {name: states[place]["exp_avg"] / 0.1 for place, name in enumerate(first["state_dict"])}
+        return Steps(losses, gradient, last["state_dict"])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def command(tiny_arguments):
+    """Train on the tiny scale into a folder, in a process of its own."""
+
+    def call(folder, *words, **options):
+        call = [sys.executable, "-m", "sempa_lightning.train", *tiny_arguments, f"hydra.run.dir={folder}", *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(call, capture_output=True, text=True, check=False, env=environment, **options)
+
+    return call

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
@@ -18,6 +18,7 @@ class ScoredPair(NamedTuple):
     score: float
 
 
+@runtime_checkable
 class PairSource(Protocol):
     """Anything that yields scored pairs, from a file or from the Hub."""
 

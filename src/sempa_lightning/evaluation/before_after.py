@@ -1,10 +1,12 @@
 """What training did to a model: the same tasks and samples, measured before and after."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from sempa_lightning.evaluation.picture import save_picture
 from sempa_lightning.evaluation.runner import Suites, available, run_tasks, summarize
 from sempa_lightning.evaluation.samples import Samples, SampleSpec, draw_samples
 from sempa_lightning.evaluation.table import print_samples, print_summary
@@ -51,6 +53,10 @@ class BeforeAfter:
                 suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.items[name])
             suites.setdefault("samples", {})[stage] = measured.samples._asdict()
         return suites
+
+    def draw(self, path: Path, log: Sequence[Mapping[str, Any]], monitor: str) -> None:
+        """Write the picture of the run (see `save_picture`)."""
+        save_picture(path, log, monitor, self._measured["before"].items, self._measured["after"].items)
 
     def print(self) -> None:
         """Print samples, then the table."""

@@ -1,7 +1,7 @@
 """What an evaluation task is: items measured once, numbers computed from any sample of them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -32,6 +32,7 @@ class Subject(NamedTuple):
     reference: Reference
 
 
+@runtime_checkable
 class Task(Protocol):
     """One benchmark."""
 

@@ -1,15 +1,32 @@
 """The training checkpoints of a run: which one is best, and from which one a run goes on."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sempa_lightning.artifacts import RunDir
+from sempa_lightning.artifacts import RunDir, relocated, replacing
 from sempa_lightning.errors import UserError
 from sempa_lightning.training.jsonl_logger import cut_back
 from sempa_lightning.training.module import TrainingModule
+from sempa_lightning.training.setup import is_first_process
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that a full disk leaves the earlier one whole.
+
+    Lightning's own goes through the folder for temporary files; where that is another disk, it then copies over the
+    earlier checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002 (Lightning's signature)
+        """Write the file."""
+        _write(checkpoint, Path(path))
 
 
 def load_best(trainer: Trainer, module: TrainingModule) -> str:
@@ -36,6 +53,16 @@ def best_score(trainer: Trainer) -> float | None:
     return None
 
 
+def start_point(run: RunDir) -> None:
+    """None: a new run has no checkpoint, and must not write over those of another.
+
+    Raises:
+        UserError: If the folder holds checkpoints.
+    """
+    if run.last_checkpoint.exists():
+        raise UserError(f"{run.path} holds a run already: resume={run.path} goes on with it, or name a new folder")
+
+
 def resume_point(run: RunDir) -> Path:
     """The checkpoint to go on from; metrics that were logged after it are cut off.
 
@@ -45,6 +72,27 @@ def resume_point(run: RunDir) -> Path:
     last = run.last_checkpoint
     if not last.is_file():
         raise UserError(f"{run.path} has no checkpoint to go on from ({last.name}); start the run again")
-    checkpoint = torch.load(last, map_location="cpu", weights_only=True)
-    cut_back(run.metrics, checkpoint["global_step"])
+    if is_first_process():
+        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+        cut_back(run.metrics, checkpoint["global_step"])
+        _follow(run, checkpoint)
     return last
+
+
+def _follow(run: RunDir, checkpoint: dict[str, Any]) -> None:
+    """Where the run folder was moved, let the last checkpoint name the best one at its new place.
+
+    Lightning would forget the best score otherwise.
+    """
+    folder = str(run.checkpoints.resolve())
+    states = checkpoint["callbacks"]
+    moved = {name: relocated(state, state.get("dirpath", folder), folder) for name, state in states.items()}
+    if moved != states:
+        _write(checkpoint | {"callbacks": moved}, run.last_checkpoint)
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    content = io.BytesIO()  # torch's own writer hides why it failed
+    torch.save(checkpoint, content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())

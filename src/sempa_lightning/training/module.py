@@ -15,6 +15,8 @@ from sempa_lightning.training.objectives import Objective
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TextBatch
 
+_SHOWN_ROWS = 8
+
 
 class TrainingModule(LightningModule):
     """Trains a policy on an objective.
@@ -51,6 +53,7 @@ class TrainingModule(LightningModule):
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
         self._val_sums: dict[str, Tensor] = {}
+        self._not_finite: list[str] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule for the run's number of steps."""
@@ -73,6 +76,7 @@ class TrainingModule(LightningModule):
             for batch in firsts:
                 _add(sums, self._backward(batch, step))
         _add(sums, self._backward(last, step))
+        self._stop_unless_finite()
         if self._max_grad_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
@@ -95,13 +99,26 @@ class TrainingModule(LightningModule):
     def _terms(self, batch: PreferenceBatch | TextBatch) -> Terms:
         terms: Terms = self._objective(self.policy, self._reference, batch)
         finite = terms.losses.detach().isfinite().tolist()
-        if not all(finite):
-            rows = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
-            raise UserError(
-                f"the loss is not finite at step {self.global_step} for rows {', '.join(rows)}: look at these rows,"
-                " lower optimizer.lr, or train in float32; earlier checkpoints are untouched"
-            )
+        self._not_finite += [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
         return terms
+
+    def _stop_unless_finite(self) -> None:
+        """Stop all processes together if the loss of a row is not finite in any of them."""
+        number = torch.tensor(float(len(self._not_finite)), device=self.device)
+        if self.trainer.strategy.reduce(number, reduce_op="sum") == 0:
+            return
+        rows = [self._not_finite]
+        if self.trainer.world_size > 1:
+            rows = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(rows, self._not_finite)
+        if not self.trainer.is_global_zero:
+            raise SystemExit(1)  # the first process tells
+        names = list(dict.fromkeys(name for share in rows for name in share))
+        more = f" and {len(names) - _SHOWN_ROWS} more" if len(names) > _SHOWN_ROWS else ""
+        raise UserError(
+            f"the loss is not finite at step {self.global_step} for rows {', '.join(names[:_SHOWN_ROWS])}{more}: look"
+            " at these rows, lower optimizer.lr, or train in float32; earlier checkpoints are untouched"
+        )
 
     def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
         wrapped = self.trainer.strategy.model
@@ -111,6 +128,7 @@ class TrainingModule(LightningModule):
         """Add up the objective over this process's share."""
         for batch in step.micro_batches:
             _add(self._val_sums, {name: value * step.weight for name, value in self._terms(batch).metrics.items()})
+        self._stop_unless_finite()
         share = torch.tensor(step.size / self.trainer.world_size, device=self.device)
         _add(self._val_sums, {"size": share})
 

@@ -1,6 +1,7 @@
 """Factories of optimisers and learning-rate schedules, as a config hands them to the module."""
 
-from typing import Any, Protocol
+import math
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from torch.optim import Optimizer
@@ -8,6 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_cosine_schedule_with_warmup
 
 
+@runtime_checkable
 class OptimizerFactory(Protocol):
     """Makes an optimiser of parameter groups."""
 
@@ -15,6 +17,7 @@ class OptimizerFactory(Protocol):
         """Build the optimiser."""
 
 
+@runtime_checkable
 class SchedulerFactory(Protocol):
     """Makes a schedule, stepped once after each optimiser step."""
 
@@ -34,7 +37,8 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 def cosine_with_warmup(optimizer: Optimizer, *, num_steps: int, warmup_ratio: float) -> LRScheduler:
     """Rise linearly over the first `warmup_ratio` of the steps, then fall along half a cosine to 0."""
-    schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, int(num_steps * warmup_ratio), num_steps)
+    warmup_steps = math.ceil(num_steps * warmup_ratio)  # rounded up, as in the Hugging Face trainer
+    schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, warmup_steps, num_steps)
     return schedule
 
 

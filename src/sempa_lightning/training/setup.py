@@ -19,3 +19,9 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     # Lightning 2.6.6 still asks for a name that torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # A base model without dropout is left in evaluation mode, as `load_causal_lm` made it.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    # Logged values are reduced over processes, or computed by each in the same way.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.* when logging on epoch level")
+    # It does where a run goes on.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")

@@ -1,6 +1,6 @@
 """What is minimised: an objective maps policy, reference and a micro-batch to one unreduced loss for each row."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -8,6 +8,7 @@ from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.types import Terms
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A training objective.
 

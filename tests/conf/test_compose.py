@@ -1,0 +1,265 @@
+"""Every config file composes, every target takes the keys it is given, and no key is there for nobody."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from sempa_lightning import train
+
+CONF = Path(train.__file__).parents[2] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+
+# The whole surface: a key more or less is a decision.
+TOP_LEVEL_KEYS = {
+    "train": {
+        "adapter", "callbacks", "compile", "data", "eval", "logger", "loss", "max_grad_norm", "model", "monitor",
+        "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
+        "scheduler", "seed", "trainer",
+    },
+    "export": {"formats", "out", "push", "run"},
+}  # fmt: skip
+PATHS = {"run_dir", "data_dir", "cache_dir"}
+# What a file leaves open for others to fill.
+OPEN = {
+    "data=base": ["data.dev={_target_: builtins.list}"],
+    "data=one_table": ["data.train.source={_target_: builtins.list}"],
+    "model=scratch_llama": ["data=wikipedia"],
+}
+
+# SemPA's settings: its paper, section 4 and appendices; its code; defaults of ms-swift 3.10.1 where both are silent.
+PAPER = {
+    "prompt.text": 'Keep the same meaning of this sentence: "{sentence}", while making some changes.',
+    "prompt.chat": True,
+    "prompt.system": "You are a helpful assistant",
+    "readout.template.text": 'This sentence : "{sentence}" means in one word:"',
+    "readout.template.chat": None,
+    "readout.preprocess._target_": "sempa_lightning.prompts.sentence.end_with_full_stop",
+    "readout.layer": -1,
+    "readout.pooling._target_": "sempa_lightning.pooling.last_token.last_token",
+    "data.train.source.table.hub.name": "princeton-nlp/datasets-for-simcse",
+    "data.train.source.table.hub.file": "nli_for_simcse.csv",
+    "data.train.source.anchor": "sent0",
+    "data.train.source.chosen": "sent1",
+    "data.train.source.rejected": "hard_neg",
+    "data.group": False,
+    "data.max_rows": None,
+    "data.max_length": 1024,
+    "data.batch_size": 256,
+    "data.micro_batch_size": 8,
+    "data.seed": 42,
+    "seed": 42,
+    "adapter._target_": "sempa_lightning.models.adapters.Lora",
+    "adapter.r": 8,
+    "adapter.alpha": 32,
+    "adapter.dropout": 0.0,
+    "adapter.target_modules": "all-linear",
+    "objective._target_": "sempa_lightning.training.objectives.preference.Preference",
+    "objective.loss._target_": "sempa_lightning.losses.plackett_luce.PlackettLuce",
+    "objective.loss.beta": 0.1,
+    "objective.loss.ranking": "top",
+    "objective.nll_weight": 0.0,
+    "reference._target_": "sempa_lightning.scoring.reference.AdapterDisabled",
+    "optimizer._target_": "torch.optim.AdamW",
+    "optimizer.lr": 1e-4,
+    "optimizer.weight_decay": 0.1,
+    "optimizer.betas": [0.9, 0.95],
+    "scheduler._target_": "sempa_lightning.training.optimizers.cosine_with_warmup",
+    "scheduler.warmup_ratio": 0.05,
+    "max_grad_norm": 1.0,
+    "trainer.max_epochs": 1,
+    "trainer.max_steps": -1,
+    "trainer.precision": "bf16-mixed",
+    "trainer.strategy": "ddp",
+    "trainer.val_check_interval": 78,
+    "monitor": "eval/sts/dev/spearman",
+    "callbacks.probe.suites.sts.dev.pairs._target_": "sempa_lightning.data.scored_pairs.StsBenchmarkFile",
+    "callbacks.probe.suites.sts.dev.pairs.path": "data/sts/STSBenchmark/sts-dev.csv",
+}
+BACKBONES = {"sempa_llama2": "meta-llama/Llama-2-7b-hf", "sempa_llama3": "meta-llama/Meta-Llama-3-8B"}
+
+
+def groups(root):
+    """The groups that a root's defaults name."""
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / f"{root}.yaml")).get("defaults", [])
+    keys = {key for entry in defaults if isinstance(entry, dict) for key in entry}
+    return {key for key in keys if not key.startswith("override")}
+
+
+def nodes(value, place=""):
+    """Every mapping with a `_target_`, under its dotted place."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, dict) and "_target_" in value:
+        yield place, value
+    for key, child in children:
+        yield from nodes(child, f"{place}.{key}".lstrip("."))
+
+
+def members(cfg):
+    """The places that must hold an object: what a set of objects consists of."""
+    probe = cfg.get("callbacks", {}).get("probe", {})
+    sets = {"callbacks": cfg.get("callbacks", {}), "logger": cfg.get("logger", {})}
+    sets |= {f"eval.{suite}": tasks for suite, tasks in cfg.get("eval", {}).items()}
+    sets |= {f"callbacks.probe.suites.{suite}": tasks for suite, tasks in probe.get("suites", {}).items()}
+    return {f"{place}.{name}": value for place, content in sets.items() for name, value in content.items()}
+
+
+def entry_point(root):
+    return ast.parse(Path(train.__file__).with_name(f"{root}.py").read_text())
+
+
+def handed_over(root):
+    """What the entry point gives each object beside its config: `{"reference": {"policy"}, …}`."""
+    calls = [node for node in ast.walk(entry_point(root)) if isinstance(node, ast.Call) and node.args]
+    named = [call for call in calls if getattr(call.func, "id", None) == "instantiate"]
+    return {call.args[0].attr: {keyword.arg for keyword in call.keywords} for call in named}
+
+
+def misfit(node, shared):
+    """Why the target cannot be called with the node's keys and the shared ones, or None."""
+    try:
+        signature = inspect.signature(get_object(node["_target_"]))
+        bind = signature.bind_partial if node.get("_partial_") else signature.bind
+        bind(**dict.fromkeys([*(key for key in node if not re.fullmatch("_[a-z]+_", key)), *shared]))
+    except (ImportError, ValueError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def flaws(root, cfg):
+    """Everything that is wrong with a composed config, by place."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    shared = handed_over(root)
+    found = {place: misfit(node, shared.get(place, ())) for place, node in nodes(plain)}
+    found |= {place: "no _target_" for place, value in members(plain).items() if "_target_" not in value}
+    found |= dict.fromkeys(plain.keys() - TOP_LEVEL_KEYS[root], "unknown key")
+    found |= dict.fromkeys(plain.get("paths", {}).keys() - PATHS, "unknown path")
+    return {place: reason for place, reason in found.items() if reason}
+
+
+def test_the_directory_was_found():
+    assert ROOTS == sorted(TOP_LEVEL_KEYS)
+    assert len(OPTIONS) > 50
+    assert {option.partition("=")[0] for option in OPTIONS} == set.union(*map(groups, ROOTS))
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_composes(compose, root):
+    cfg = compose(root)
+    assert set(cfg) == TOP_LEVEL_KEYS[root]
+    assert flaws(root, cfg) == {}
+
+
+@pytest.mark.parametrize(
+    ("root", "option"),
+    [(root, option) for root in ROOTS for option in OPTIONS if option.partition("=")[0] in groups(root)],
+)
+def test_every_option_composes_and_its_targets_take_its_keys(compose, root, option):
+    cfg = compose(root, option, *OPEN.get(option, ()))
+    assert set(cfg) == TOP_LEVEL_KEYS[root]
+    assert flaws(root, cfg) == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("+adapter.rank=8", "adapter"),
+        ("~adapter.r", "adapter"),
+        ("adapter._target_=sempa_lightning.models.adapters.Lorra", "adapter"),
+        ("adapter._target_=sempa_lightning.models.adaptors.Lora", "adapter"),
+        ("+reference.policy_=null", "reference"),
+        ("+optimizer.learning_rate=1", "optimizer"),
+        ("+readout.pooling.dim=1", "readout.pooling"),
+        ("+callbacks.probe.suites.sts.dev.pairs.file=x", "callbacks.probe.suites.sts.dev.pairs"),
+        ("+callbacks.probe.suites.sts.dve.pairs={}", "callbacks.probe.suites.sts.dve"),
+        ("+callbacks.prob.suites={}", "callbacks.prob"),
+        ("+eval.sts.demos.pairs={}", "eval.sts.demos"),
+        ("+logger.json.path=x", "logger.json"),
+        ("+paths.data=x", "data"),
+        ("+optimiser.lr=1", "optimiser"),
+    ],
+)
+def test_a_typo_in_a_file_would_be_found(compose, override, place):
+    assert list(flaws("train", compose("train", override))) == [place]
+
+
+def unread(root, keys):
+    """Keys that neither the entry point reads nor another key refers to."""
+    attributes = [node for node in ast.walk(entry_point(root)) if isinstance(node, ast.Attribute)]
+    read = {node.attr for node in attributes if getattr(node.value, "id", None) == "cfg"}
+    for path in FILES:
+        read |= set(re.findall(r"\$\{(\w+)[.}]", path.read_text()))
+    return set(keys) - read
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_top_level_key_is_read(root):
+    assert unread(root, TOP_LEVEL_KEYS[root] | {"nobody"}) == {"nobody"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_the_first_line_says_what_the_file_is_for(path):
+    first, second, *_ = path.read_text().splitlines()
+    comment = second if first == "# @package _global_" else first
+    assert re.fullmatch(r"# [^@ ].{15,}", comment)
+
+
+COMMANDS = [f"train {option}" for option in OPTIONS if option.startswith(("experiment=", "debug="))]
+
+
+@pytest.mark.parametrize("choice", [*COMMANDS, *ROOTS])
+def test_commands_in_comments_are_whole(compose, choice):
+    """Roots, experiments and debug settings begin with the command that runs them."""
+    root, _, option = choice.partition(" ")
+    path = CONF / f"{option.replace('=', '/') or root}.yaml"
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package _global_" or not option
+    module, *overrides = re.match(r"# python -m sempa_lightning\.([^:]+)", lines[bool(option)]).group(1).split()
+    assert module == root
+    assert not option or option in overrides
+    compose(root, *(override for override in overrides if "<" not in override))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_paper_s_experiments_have_the_paper_s_values(compose, monkeypatch, name):
+    monkeypatch.delenv("SEMPA_DATA_DIR", raising=False)
+    cfg = compose("train", f"experiment={name}")
+    expected = {**PAPER, "model.path": BACKBONES[name]}
+    found = {key: OmegaConf.select(cfg, key) for key in expected}
+    assert {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in found.items()} == expected
+
+
+def test_hub_models_and_data_are_pinned_to_a_commit(compose):
+    """What a preset means must not change under one's feet."""
+    pinned = 0
+    for option in OPTIONS:
+        group = option.partition("=")[0]
+        if group in {"model", "data", "eval"}:
+            node = compose("train", option, *OPEN.get(option, ()))[group]
+            for place, content in nodes(OmegaConf.to_container(node, resolve=True)):
+                name = content["_target_"].rpartition(".")[2]
+                on_hub = name.startswith("Hub") or (name == "load_causal_lm" and "://" not in content["path"])
+                if on_hub:
+                    assert re.fullmatch("[0-9a-f]{40}", content.get("revision", "")), (option, place)
+                    pinned += 1
+    assert pinned >= 8
+
+
+def test_each_suite_stands_under_its_own_name(compose):
+    """So that eval=[a,b] adds and never overwrites."""
+    suites = [path.stem for path in CONF.glob("eval/*.yaml")]
+    for suite in suites:
+        assert list(compose("train", f"eval={suite}").eval) == [suite]
+    assert set(compose("train", f"eval=[{','.join(suites)}]").eval) == set(suites)
+    assert compose("train", "eval=[]").eval == {}
+
+
+def test_the_choice_of_a_prompt_wins_over_that_of_the_data(compose):
+    assert compose("train", "data=trl").prompt.text == "{sentence}"
+    assert compose("train", "data=trl", "prompt=generate").prompt.text.startswith("Generate ")

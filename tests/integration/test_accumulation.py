@@ -1,0 +1,14 @@
+"""The size of a micro-batch decides about memory and speed, not about results."""
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64)])
+def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype):
+    """Five steps, four of 8 rows and one of 7, in one forward pass each or in two."""
+    words = [*every_step, f"trainer.precision={precision}", "data.max_rows=39"]
+    whole, halves = (steps(train(tmp_path / str(size), f"data.micro_batch_size={size}", *words)) for size in (8, 4))
+    assert len(whole.losses) == 5
+    assert {weight.dtype for weight in whole.weights.values()} == {dtype}
+    whole.assert_equal(halves, tolerance=1e-6)

@@ -1,0 +1,167 @@
+"""Whatever the user can put right is told in one line: what is wrong, where, and what to do."""
+
+import json
+import os
+import re
+import resource
+import signal
+
+import pytest
+import torch
+
+from sempa_lightning.artifacts import RunDir
+
+ROW = {"sent0": "A cat sleeps.", "sent1": "A cat is asleep.", "hard_neg": "A dog barks."}
+
+
+@pytest.fixture
+def told(here, tiny_arguments, tmp_path):
+    """Train, which must fail; returns the one line that says why."""
+
+    def call(*words):
+        done = here(*tiny_arguments, f"hydra.run.dir={tmp_path}/run", *words)
+        assert done.returncode == 1
+        return one_line(done.stderr)
+
+    return call
+
+
+def one_line(stderr):
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    return stderr.removeprefix("error: ").rstrip("\n")
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("gone.jsonl", None, "no file {path}; give data.path=<a .csv, .tsv, .jsonl, .parquet file>"),
+        ("rows.xlsx", b"", "{path}: unknown kind of file; give one of .csv, .tsv, .jsonl, .parquet"),
+        ("empty.jsonl", b"", "{path} is empty: it holds no record"),
+        ("header.csv", b"sent0,sent1,hard_neg\n", "{path} is empty: it holds no record"),
+        ("column.csv", b"sent0,sent1\na,b\n", "no column 'hard_neg'; it has 'sent0', 'sent1'"),
+        ("binary.jsonl", bytes(range(256)), "{path}, after line 0: not UTF-8 text"),
+        ("zeros.csv", bytes(100), "{path}, line 1: binary data, not text"),
+        ("binary.parquet", bytes(range(256)), "{path} is no parquet file"),
+        ("latin.csv", "sent0,sent1,hard_neg\nZoë,b,c\n".encode("latin-1"), "{path}, after line 0: not UTF-8 text"),
+        ("broken.jsonl", jsonl(ROW) + b"{'sent0': 1}\n", "{path}, line 2: not JSON"),
+        ("number.jsonl", jsonl(ROW, {**ROW, "sent0": 3}), "{path}, record 2: 'sent0' is int, not text"),
+        ("rejected.jsonl", jsonl({**ROW, "hard_neg": ""}), "no usable row in the data: 1 rows read, 0 kept"),
+    ],
+)
+def test_data_that_cannot_be_read(here, tiny_arguments, tmp_path, name, content, expected):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    words = [word for word in tiny_arguments if not re.match(r"data\.(train|dev)\.", word)]
+    done = here(*words, "data=simcse", f"data.path={path}", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 1
+    assert expected.format(path=path) in one_line(done.stderr)
+
+
+def test_a_row_that_is_too_long_is_named(told):
+    message = told("data.max_length=60")
+    assert "row " in message
+    assert "longer than 60 tokens; raise data.max_length" in message
+
+
+def test_no_row_is_short_enough(told):
+    message = told("data.max_length=10", "data.unfit=drop")
+    assert "no row is left after tokenising: 41 rows read, 0 kept" in message
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("data.max_lenght=3", "Could not override 'data.max_lenght'"),
+        ("model=llama99", "Could not find 'model/llama99'"),
+        ("loss", "loss"),
+        ("+loss.gamma=1", "gamma"),
+        ("loss._target_=sempa_lightning.losses.plackett_lace.PlackettLuce", "plackett_lace"),
+        ("trainer=gpu", "gpu"),
+        ("trainer.precision=12", "12"),
+        ("adapter=saved", "adapter.path"),
+        ("adapter=none", "reference=frozen"),
+        ("monitor=eval/sts/dev/spearmann", "eval/sts/dev/spearmann"),
+    ],
+)
+def test_a_config_that_cannot_be(told, word, expected):
+    assert expected in told(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model.path=/no/such/folder"], "no folder /no/such/folder: model.path is a folder"),
+        (["model.path=nobody/no-such-model"], "cannot load nobody/no-such-model: "),
+        (["model=llama3", "model.path=meta-llama/Meta-Llama-3-8B"], "cannot load meta-llama/Meta-Llama-3-8B: "),
+        (["model.dtype=float99"], "model.dtype=float99"),
+    ],
+)
+def test_a_model_that_is_not_here(told, words, expected):
+    assert expected in told(*words)
+
+
+def test_an_output_folder_that_cannot_be_made(told, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = told(f"hydra.run.dir={tmp_path}/file/run")
+    assert f"{tmp_path}/file" in message
+
+
+def test_a_loss_that_is_not_finite_stops_before_a_checkpoint_is_harmed(told, tmp_path):
+    """The first step has learning rate 0, the next one an absurd one; the dev rows show it."""
+    from hydra.utils import instantiate
+
+    message = told("optimizer.lr=1e30", "trainer.val_check_interval=1", "scheduler.warmup_ratio=0.1")
+    run = RunDir(tmp_path / "run")
+    ids = {row.id for row in instantiate(run.read_config()["data"]["dev"])}
+    told_ids = re.fullmatch(r"the loss is not finite at step 2 for rows (.*): look at .*", message)
+    assert told_ids
+    assert set(told_ids[1].split(", ")) == ids
+    for name in ("best", "last"):
+        checkpoint = torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 1
+        assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+@pytest.fixture
+def small_disk():
+    """A limit on the size of files, which stands for a full disk: it is below the size of a checkpoint."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_earlier_checkpoints_whole(train, here, tmp_path, request):
+    run = train(tmp_path / "run")
+    size = run.last_checkpoint.stat().st_size
+    assert size > 100_000
+    request.getfixturevalue("small_disk")
+    done = here(f"resume={run.path}", "trainer.max_epochs=2")
+    assert done.returncode == 1
+    place = rf"{run.checkpoints}/(best|last)\.ckpt"
+    assert re.match(rf"cannot write {place}: File too large; make room\. ", one_line(done.stderr))
+    for name in ("best", "last"):
+        checkpoint = torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] <= 6
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_loader_process_that_dies_is_told(told, monkeypatch):
+    from sempa_lightning.data.steps import StepDataset
+
+    parent, take = os.getpid(), StepDataset.__getitem__
+
+    def dying(dataset, step):
+        if os.getpid() != parent and len(step) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(dataset, step)
+
+    monkeypatch.setattr(StepDataset, "__getitem__", dying)
+    assert "data.num_workers" in told("data.num_workers=1")

@@ -1,0 +1,73 @@
+"""Two processes do what one does, and nobody but the first prints and writes.
+
+An epoch of 29 rows has five steps: four of 7, which two processes cannot share evenly, and one of a single row,
+which leaves the second process without any. The 8 dev rows are cut into 7 and 1.
+"""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sempa_lightning.artifacts import RunDir
+
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+UNEVEN = ["data.max_rows=29", "data.batch_size=7"]
+
+
+def probes(run):
+    return [line for line in map(json.loads, run.metrics.read_text().splitlines()) if "val/loss" in line]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64)])
+def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype):
+    words = [*every_step, *UNEVEN, f"trainer.precision={precision}"]
+    done = command(tmp_path / "two", *words, *TWO)
+    assert done.returncode == 0, done.stderr
+    one, two = train(tmp_path / "one", *words), RunDir(tmp_path / "two")
+    assert len(steps(one).losses) == 5
+    assert {weight.dtype for weight in steps(two).weights.values()} == {dtype}
+    steps(one).assert_equal(steps(two), tolerance=1e-6)
+    assert len(probes(one)) == 5
+    for left, right in zip(probes(one), probes(two), strict=True):
+        assert left["step"] == right["step"]
+        assert left["val/loss"] == pytest.approx(right["val/loss"], abs=1e-6)
+        assert left["val/rewards/accuracies"] == right["val/rewards/accuracies"]
+
+    assert done.stderr.strip() == ""
+    assert done.stdout.count("run folder: ") == done.stdout.count("Before and after training") == 1
+    lines = [json.loads(line) for line in two.metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [0, 1, 2, 3, 4]
+    assert {path.relative_to(two.path) for path in two.path.rglob("*")} == {
+        path.relative_to(one.path) for path in one.path.rglob("*")
+    }
+
+
+def test_a_loss_that_is_not_finite_in_the_second_process_is_told_by_the_first(
+    train, command, tiny_arguments, tiny_base, tmp_path
+):
+    """One row holds a character whose embedding is not a number; the second process gets it in the first step."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    from sempa_lightning.data.rows import Row
+
+    base, data = shutil.copytree(tiny_base, tmp_path / "base"), tmp_path / "rows.jsonl"
+    (path,) = (word.partition("=")[2] for word in tiny_arguments if word.startswith("data.train.table.path="))
+    order = torch.randperm(41, generator=torch.Generator().manual_seed(0)).tolist()
+    with open(path) as lines:
+        rows = [json.loads(line) for line in lines]
+    rows[order[1]]["anchor"] += " ☃"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    weights = load_file(base / "model.safetensors")
+    token = AutoTokenizer.from_pretrained(base).encode("☃")[-1]
+    weights["model.embed_tokens.weight"][token] = torch.nan
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+
+    done = command(tmp_path / "run", *TWO, f"model.path={base}", f"data.train.table.path={data}")
+    assert done.returncode == 1
+    broken = rows[order[1]]
+    name = Row(broken["anchor"], tuple(broken["chosen"]), tuple(broken["rejected"])).id
+    assert done.stderr.startswith(f"error: the loss is not finite at step 0 for rows {name}: look at these rows")
+    assert done.stderr.strip().count("\n") == 0

@@ -1,0 +1,145 @@
+"""A run that broke off goes on as if it never had."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sempa_lightning.artifacts import RunDir
+from sempa_lightning.training.module import TrainingModule
+
+# Two epochs of six steps; checkpoints after the steps 2, 4, 6 (where the epoch ends), 8, 10, 12.
+WORDS = ["trainer.max_epochs=2", "optimizer.lr=1e-2", "monitor=eval/sts/dev/pearson"]
+
+
+class PowerCut(BaseException):
+    """Nothing that anyone could handle."""
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """The run that nothing interrupts."""
+    return train(tmp_path_factory.mktemp("whole"), *WORDS)
+
+
+@pytest.fixture(scope="module")
+def cut_off(here, tiny_arguments):
+    """Start a run and cut it off in the middle of a step: checkpoints lag behind the log."""
+
+    def call(folder, step, *words):
+        training_step = TrainingModule.training_step
+
+        def until(module, batch, index):
+            if module.global_step == step:
+                raise PowerCut
+            training_step(module, batch, index)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+            patch.setattr(TrainingModule, "training_step", until)
+            here(*tiny_arguments, f"hydra.run.dir={folder}", *WORDS, *words)
+        return RunDir(folder)
+
+    return call
+
+
+def checkpoint(run, name):
+    return torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True)
+
+
+def assert_equal(one, other):
+    """Tensors bit for bit, everything else as it is."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_equal(value, other[key])
+    elif isinstance(one, list):
+        for left, right in zip(one, other, strict=True):
+            assert_equal(left, right)
+    else:
+        assert one == other
+
+
+def assert_same_end(run, whole):
+    assert run.metrics.read_text() == whole.metrics.read_text()
+    steps = [line["step"] for line in map(json.loads, run.metrics.read_text().splitlines()) if "train/loss" in line]
+    assert steps == list(range(12))
+    for name in ("best", "last"):
+        resumed, straight = checkpoint(run, name), checkpoint(whole, name)
+        for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
+            assert_equal(resumed[part], straight[part])
+    assert run.read_summary() == whole.read_summary()
+
+
+@pytest.mark.parametrize("step", [5, 7, 9], ids=["in the first epoch", "between epochs", "in the second epoch"])
+def test_a_resumed_run_equals_one_that_was_never_interrupted(here, cut_off, whole, tmp_path, step):
+    run = cut_off(tmp_path / "run", step)
+    assert checkpoint(run, "last")["global_step"] == step - 1
+    assert not run.summary.exists()
+    done = here(f"resume={run.path}")
+    assert done.returncode == 0, done.stderr
+    assert_same_end(run, whole)
+
+
+def test_a_run_folder_can_be_moved_before_it_is_resumed(here, cut_off, whole, tiny_base, tmp_path):
+    """From one whose path begins that of the model, into one with spaces and too long for one line of YAML."""
+    run = cut_off(tiny_base.with_name(tiny_base.name[:-1]), 9)
+    assert checkpoint(whole, "best")["global_step"] <= 8  # so that it must not be forgotten on the way
+    folder = tmp_path / ("a new place " * 8).strip() / "run"
+    folder.parent.mkdir()
+    shutil.move(run.path, folder)
+    done = here(f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert_same_end(RunDir(folder), whole)
+    assert not run.path.exists()
+    config = RunDir(folder).read_config()
+    assert config["paths"]["run_dir"] == str(folder)
+    assert config["model"]["path"] == str(tiny_base)
+
+
+def test_trainer_and_logger_may_change(here, cut_off, tmp_path, monkeypatch):
+    run = cut_off(tmp_path / "run", 5)
+    before = run.read_config()
+    monkeypatch.chdir(tmp_path)
+    done = here("resume=run", "trainer.max_steps=6", "logger=tensorboard")
+    assert done.returncode == 0, done.stderr
+    assert run.read_summary()["train/steps"] == 6
+    assert list((run.path / "tensorboard").glob("events.*"))
+    after = run.read_config()
+    assert after["trainer"] == {**before["trainer"], "max_steps": 6}
+    assert list(after["logger"]) == ["jsonl", "tensorboard"]
+    assert {key for key in after if after[key] != before[key]} == {"trainer", "logger"}
+
+
+@pytest.mark.parametrize("word", ["loss.beta=0.5", "model=llama3", "+loss.extra=1", "seed=1", "data.batch_size=4"])
+def test_nothing_else_may_change(here, whole, word):
+    before = {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()}
+    done = here(f"resume={whole.path}", word)
+    assert done.returncode == 1
+    message = f"error: a resumed run keeps its config: drop {word}; only trainer and logger may change\n"
+    assert done.stderr == message
+    assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
+
+
+def test_there_must_be_a_run_to_go_on_with(here, tmp_path):
+    done = here(f"resume={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} is no run folder: it has no config.yaml\n"
+
+
+def test_there_must_be_a_checkpoint_to_go_on_from(here, cut_off, tmp_path):
+    run = cut_off(tmp_path / "run", 1)
+    done = here(f"resume={run.path}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {run.path} has no checkpoint to go on from (last.ckpt); start the run again\n"
+
+
+def test_a_new_run_does_not_write_over_an_old_one(here, tiny_arguments, whole):
+    before = {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()}
+    done = here(*tiny_arguments, f"hydra.run.dir={whole.path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {whole.path} holds a run already: resume={whole.path} goes on with it")
+    assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
