@@ -11,6 +11,9 @@ from typing import Any
 from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.errors import UserError
 
+# torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
+_SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
+
 
 def conf_dir() -> str:
     """Find the config tree: inside the installed package, else at the root of the checkout.
@@ -93,9 +96,11 @@ def _message(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         return _system_message(error)
-    # torch gives its errors in loader processes no type of their own.
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        return f"{str(error).splitlines()[0]}: is memory short? Set data.num_workers=0 or fewer"
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_DEATH):
+        return (
+            f"a process of this run died ({str(error).splitlines()[0]}): see what it printed, and whether memory was"
+            " short; resume=<run folder> goes on from the last checkpoint"
+        )
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
 
     return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None

@@ -22,8 +22,8 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.evaluation.before_after import BeforeAfter
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
-    from sempa_lightning.training.callbacks.probe import Probe
-    from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, resume_point, start_point
+    from sempa_lightning.training.callbacks.probe import watch
+    from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten
@@ -45,18 +45,17 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         cfg.max_grad_norm,
     )
     callbacks = list(instantiate(cfg.callbacks).values())
-    for probe in callbacks:
-        if isinstance(probe, Probe):
-            probe.watch(subject)
+    watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-    checkpoint = resume_point(run) if resume else start_point(run)
+    checkpoint = starting_point(run, resume=resume)
 
     if is_first_process():
-        write_text(run.config, OmegaConf.to_yaml(cfg))
-        write_json(run.manifest, manifest(cfg.seed))
         datamodule.prepare_data()
+        if not resume:
+            write_text(run.config, OmegaConf.to_yaml(cfg))
+            write_json(run.manifest, manifest(cfg.seed) | {"data": datamodule.counts})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
         policy.to(trainer.strategy.root_device)
         comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
@@ -65,14 +64,13 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         policy.compile()
     trainer.fit(module, datamodule, ckpt_path=checkpoint)
     if is_first_process():
-        write_json(run.manifest, {**manifest(cfg.seed), "data": datamodule.counts})
         console.print(load_best(trainer, module))
         policy.to(trainer.strategy.root_device)
         comparison.measure("after")
         weights = save_policy(policy, tokenizer, run)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
-        summary = comparison.summary() | {"train/steps": trainer.global_step}
+        summary = comparison.summary() | {"train/steps": float(trainer.global_step)}
         write_json(run.summary, summary)
         for logger in loggers:
             logger.log_metrics(summary, step=trainer.global_step)

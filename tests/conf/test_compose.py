@@ -144,7 +144,7 @@ def flaws(root, cfg):
 
 
 def test_the_directory_was_found():
-    assert ROOTS == sorted(TOP_LEVEL_KEYS)
+    assert sorted(TOP_LEVEL_KEYS) == ROOTS
     assert len(OPTIONS) > 50
     assert {option.partition("=")[0] for option in OPTIONS} == set.union(*map(groups, ROOTS))
 

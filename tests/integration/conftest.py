@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import subprocess
 import sys
 from typing import NamedTuple
@@ -233,11 +232,15 @@ def steps():
 
 @pytest.fixture(scope="session")
 def command(tiny_arguments):
-    """Train on the tiny scale into a folder, in a process of its own."""
+    """Train on the tiny scale into a folder, in a process of its own; `meanwhile` gets it and its run while it runs."""
+    from sempa_lightning.artifacts import RunDir
 
-    def call(folder, *words, **options):
+    def call(folder, *words, meanwhile=None):
         call = [sys.executable, "-m", "sempa_lightning.train", *tiny_arguments, f"hydra.run.dir={folder}", *words]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(call, capture_output=True, text=True, check=False, env=environment, **options)
+        with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            if meanwhile is not None:
+                meanwhile(process, RunDir(folder))
+            stdout, stderr = process.communicate()
+        return Done(process.returncode, stdout, stderr)
 
     return call

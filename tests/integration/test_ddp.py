@@ -5,7 +5,12 @@ which leaves the second process without any. The 8 dev rows are cut into 7 and 1
 """
 
 import json
+import os
 import shutil
+import signal
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,7 +50,7 @@ def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_p
 
 
 def test_a_loss_that_is_not_finite_in_the_second_process_is_told_by_the_first(
-    train, command, tiny_arguments, tiny_base, tmp_path
+    command, tiny_arguments, tiny_base, tmp_path
 ):
     """One row holds a character whose embedding is not a number; the second process gets it in the first step."""
     from safetensors.torch import load_file, save_file
@@ -56,8 +61,7 @@ def test_a_loss_that_is_not_finite_in_the_second_process_is_told_by_the_first(
     base, data = shutil.copytree(tiny_base, tmp_path / "base"), tmp_path / "rows.jsonl"
     (path,) = (word.partition("=")[2] for word in tiny_arguments if word.startswith("data.train.table.path="))
     order = torch.randperm(41, generator=torch.Generator().manual_seed(0)).tolist()
-    with open(path) as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
     rows[order[1]]["anchor"] += " ☃"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     weights = load_file(base / "model.safetensors")
@@ -70,4 +74,19 @@ def test_a_loss_that_is_not_finite_in_the_second_process_is_told_by_the_first(
     broken = rows[order[1]]
     name = Row(broken["anchor"], tuple(broken["chosen"]), tuple(broken["rejected"])).id
     assert done.stderr.startswith(f"error: the loss is not finite at step 0 for rows {name}: look at these rows")
+    assert done.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
+def test_the_death_of_the_second_process_is_told_by_the_first(command, tmp_path):
+    def kill_second(process, run):
+        while process.poll() is None and not run.metrics.exists():
+            time.sleep(0.1)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (second,) = (pid for pid in children if b"train" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(int(second), signal.SIGKILL)
+
+    done = command(tmp_path / "run", *TWO, "trainer.max_epochs=1000", meanwhile=kill_second)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: a process of this run died (")
     assert done.stderr.strip().count("\n") == 0

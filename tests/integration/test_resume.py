@@ -35,9 +35,10 @@ def cut_off(here, tiny_arguments):
                 raise PowerCut
             training_step(module, batch, index)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(TrainingModule, "training_step", until)
-            here(*tiny_arguments, f"hydra.run.dir={folder}", *WORDS, *words)
+            with pytest.raises(PowerCut):
+                here(*tiny_arguments, f"hydra.run.dir={folder}", *WORDS, *words)
         return RunDir(folder)
 
     return call
@@ -95,23 +96,17 @@ def test_a_run_folder_can_be_moved_before_it_is_resumed(here, cut_off, whole, ti
     assert done.returncode == 0, done.stderr
     assert_same_end(RunDir(folder), whole)
     assert not run.path.exists()
-    config = RunDir(folder).read_config()
-    assert config["paths"]["run_dir"] == str(folder)
-    assert config["model"]["path"] == str(tiny_base)
 
 
 def test_trainer_and_logger_may_change(here, cut_off, tmp_path, monkeypatch):
     run = cut_off(tmp_path / "run", 5)
-    before = run.read_config()
+    before = [path.read_bytes() for path in (run.config, run.manifest)]
     monkeypatch.chdir(tmp_path)
     done = here("resume=run", "trainer.max_steps=6", "logger=tensorboard")
     assert done.returncode == 0, done.stderr
     assert run.read_summary()["train/steps"] == 6
     assert list((run.path / "tensorboard").glob("events.*"))
-    after = run.read_config()
-    assert after["trainer"] == {**before["trainer"], "max_steps": 6}
-    assert list(after["logger"]) == ["jsonl", "tensorboard"]
-    assert {key for key in after if after[key] != before[key]} == {"trainer", "logger"}
+    assert [path.read_bytes() for path in (run.config, run.manifest)] == before
 
 
 @pytest.mark.parametrize("word", ["loss.beta=0.5", "model=llama3", "+loss.extra=1", "seed=1", "data.batch_size=4"])

@@ -5,6 +5,7 @@ import math
 import platform
 import re
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,8 +65,8 @@ def test_each_step_is_logged_once_with_the_keys_of_trl(run):
 def test_the_first_loss_is_that_of_a_policy_that_equals_its_reference(run):
     """ln K of each row of the step, the rows taken from the seeded order and counted in the file."""
     config = run.read_config()
-    with open(config["data"]["train"]["table"]["path"]) as lines:
-        sizes = [1 + len(json.loads(line)["rejected"]) for line in lines]
+    lines = Path(config["data"]["train"]["table"]["path"]).read_text().splitlines()
+    sizes = [1 + len(json.loads(line)["rejected"]) for line in lines]
     order = torch.randperm(41, generator=torch.Generator().manual_seed(3 * 1_000_003)).tolist()
     expected = sum(math.log(sizes[row]) for row in order[:8]) / 8
     assert len({sizes[row] for row in order[:8]}) == 2
@@ -118,8 +119,8 @@ def test_the_summary_compares_before_and_after(run):
 
 
 def test_nothing_else_is_left_in_the_folder(run):
-    names = {"config.yaml", "manifest.json", "metrics.jsonl", "summary.json", "checkpoints", "adapter", "eval"}
-    assert {path.name for path in run.path.iterdir()} == names
+    files = {"config.yaml", "manifest.json", "metrics.jsonl", "summary.json", "before_after.png"}
+    assert {path.name for path in run.path.iterdir()} == files | {"checkpoints", "adapter", "eval"}
 
 
 def test_train_returns_the_best_monitored_value(tiny_arguments, tmp_path, capsys):
@@ -143,10 +144,10 @@ def test_train_returns_the_best_monitored_value(tiny_arguments, tmp_path, capsys
 
 def test_four_rows_are_learned_by_heart(train, run, tmp_path):
     """The loss starts at the mean of ln 3 and ln 4 and ends far below the ln 2 of a coin toss."""
-    with open(run.read_config()["data"]["train"]["table"]["path"]) as lines:
-        (tmp_path / "rows.jsonl").write_text("".join(list(lines)[:40:10]))  # of four different scenes
+    lines = Path(run.read_config()["data"]["train"]["table"]["path"]).read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines[:40:10]))  # of four different scenes
     words = [f"data.{part}.table.path={tmp_path}/rows.jsonl" for part in ("train", "dev")]
-    steps = ["optimizer.lr=5e-3", "loss.beta=1", "trainer.max_epochs=12", "trainer.val_check_interval=12"]
+    steps = ["optimizer.lr=5e-3", "loss.beta=1.0", "trainer.max_epochs=12", "trainer.val_check_interval=12"]
     lines = logged(train(tmp_path / "run", *words, *steps))
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) == 12

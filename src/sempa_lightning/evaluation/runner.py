@@ -13,9 +13,14 @@ from sempa_lightning.models.causal_lm import evaluating
 Suites = Mapping[str, Mapping[str, Task]]
 
 
+def named(suites: Suites) -> dict[str, Task]:
+    """Name the tasks `suite/task`."""
+    return {f"{suite}/{name}": task for suite, members in suites.items() for name, task in members.items()}
+
+
 def available(suites: Suites, console: Console) -> dict[str, Task]:
-    """Name the tasks `suite/task`; leave out, with a line each, those whose data is not here."""
-    tasks = {f"{suite}/{name}": task for suite, members in suites.items() for name, task in members.items()}
+    """Name the tasks; leave out, with a line each, those whose data is not here."""
+    tasks = named(suites)
     for name, task in tasks.items():
         if task.missing:
             console.print(f"[yellow]{name} is left out: {task.missing}[/yellow]", soft_wrap=True)

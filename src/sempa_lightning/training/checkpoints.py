@@ -53,23 +53,19 @@ def best_score(trainer: Trainer) -> float | None:
     return None
 
 
-def start_point(run: RunDir) -> None:
-    """None: a new run has no checkpoint, and must not write over those of another.
+def starting_point(run: RunDir, *, resume: bool) -> Path | None:
+    """The checkpoint that training goes on from, None for a new run.
+
+    Metrics that were logged after the checkpoint are cut off.
 
     Raises:
-        UserError: If the folder holds checkpoints.
-    """
-    if run.last_checkpoint.exists():
-        raise UserError(f"{run.path} holds a run already: resume={run.path} goes on with it, or name a new folder")
-
-
-def resume_point(run: RunDir) -> Path:
-    """The checkpoint to go on from; metrics that were logged after it are cut off.
-
-    Raises:
-        UserError: If the run has none.
+        UserError: If there is none to resume from, or if a new run would write over those of another.
     """
     last = run.last_checkpoint
+    if not resume:
+        if last.exists():
+            raise UserError(f"{run.path} holds a run already: resume={run.path} goes on with it, or name a new folder")
+        return None
     if not last.is_file():
         raise UserError(f"{run.path} has no checkpoint to go on from ({last.name}); start the run again")
     if is_first_process():

@@ -28,7 +28,7 @@ def base_logps(tiny_llama, batch):
 
 
 @pytest.fixture
-def lora(tiny_llama, base_logps):  # noqa: ARG001 (the base is scored before it gets an adapter)
+def lora(tiny_llama, base_logps):
     torch.manual_seed(0)
     return Lora(r=4, alpha=8, dropout=0.5, target_modules="all-linear").attach(tiny_llama)
 

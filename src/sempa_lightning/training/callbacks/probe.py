@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from lightning import Callback, LightningModule, Trainer
-from rich.console import Console
 
-from sempa_lightning.evaluation.runner import available
+from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.runner import named
 from sempa_lightning.evaluation.task import Subject, Task
 
 
@@ -19,17 +19,26 @@ class Probe(Callback):
     """
 
     def __init__(self, suites: Mapping[str, Mapping[str, Task]]) -> None:
-        self._suites = suites
+        self._tasks = named(suites)
         self._subject: Subject | None = None
 
     def watch(self, subject: Subject) -> None:
-        """Tell the probe what it evaluates."""
+        """Tell the probe what it evaluates.
+
+        Raises:
+            UserError: If a task's data is not here: checkpoints could not be chosen by it.
+        """
+        for name, task in self._tasks.items():
+            if task.missing:
+                raise UserError(
+                    f"the probe cannot run {name}: {task.missing}; set SEMPA_DATA_DIR, or choose callbacks=default and"
+                    " the demonstration set"
+                )
         self._subject = subject
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Run the tasks and log their numbers."""
         assert self._subject is not None, "watch() comes first"
-        for name, task in available(self._suites, Console(quiet=True)).items():
-            metrics = task.metrics(task.run(self._subject, iter))
-            for metric, value in metrics.items():
+        for name, task in self._tasks.items():
+            for metric, value in task.metrics(task.run(self._subject, iter)).items():
                 pl_module.log(f"eval/{name}/{metric}", value, prog_bar=metric == "spearman")
