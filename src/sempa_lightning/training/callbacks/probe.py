@@ -1,6 +1,6 @@
 """Evaluation tasks during training: what checkpoints are chosen by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -42,3 +42,10 @@ class Probe(Callback):
         for name, task in self._tasks.items():
             for metric, value in task.metrics(task.run(self._subject, iter)).items():
                 pl_module.log(f"eval/{name}/{metric}", value, prog_bar=metric == "spearman")
+
+
+def watch(callbacks: Sequence[Callback], subject: Subject) -> None:
+    """Tell every probe among the callbacks what it evaluates."""
+    for callback in callbacks:
+        if isinstance(callback, Probe):
+            callback.watch(subject)
