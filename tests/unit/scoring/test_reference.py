@@ -66,19 +66,21 @@ def test_adapter_disabled_does_not_move_with_the_adapter(lora, batch, base_logps
 
 
 def test_adapter_disabled_leaves_the_adapter_on(lora, batch):
+    reference = AdapterDisabled(lora)
     perturb(lora.eval())
     with torch.no_grad():
         before = completion_logps(lora, batch)
-        AdapterDisabled(lora).logps(lora, batch)
+        reference.logps(lora, batch)
         assert torch.equal(completion_logps(lora, batch), before)
 
 
 def test_adapter_disabled_leaves_the_adapter_on_after_an_error(lora, batch):
+    reference = AdapterDisabled(lora)
     perturb(lora.eval())
     before = flags(lora)
     with torch.no_grad():
         expected = completion_logps(lora, batch)
-    with pytest.raises(ZeroDivisionError), AdapterDisabled(lora).active(lora):
+    with pytest.raises(ZeroDivisionError), reference.active(lora):
         raise ZeroDivisionError
     assert flags(lora) == before
     with torch.no_grad():
@@ -100,6 +102,7 @@ def test_adapter_disabled_leaves_trainable_flags_and_modes_as_found(lora, batch,
 
 
 def test_gradients_flow_in_policy_forwards_before_and_after_the_reference(lora, batch):
+    reference = AdapterDisabled(lora)
     perturb(lora.eval())
 
     def gradients(order):
@@ -108,9 +111,9 @@ def test_gradients_flow_in_policy_forwards_before_and_after_the_reference(lora, 
             logps = completion_logps(lora, batch)
         elif order == "policy first":
             logps = completion_logps(lora, batch)
-            AdapterDisabled(lora).logps(lora, batch)
+            reference.logps(lora, batch)
         else:
-            AdapterDisabled(lora).logps(lora, batch)
+            reference.logps(lora, batch)
             logps = completion_logps(lora, batch)
         logps.sum().backward()
         return [parameter.grad for parameter in lora.parameters() if parameter.requires_grad]
@@ -131,6 +134,12 @@ def test_adapter_disabled_is_without_dropout(lora, batch, base_logps):
     assert not torch.allclose(completion_logps(lora, batch), base_logps)
     assert torch.equal(AdapterDisabled(lora).logps(lora, batch), base_logps)
     assert lora.training
+
+
+def test_adapter_disabled_refuses_an_adapter_that_was_trained(lora):
+    perturb(lora)
+    with pytest.raises(UserError, match=r"set reference=frozen"):
+        AdapterDisabled(lora)
 
 
 def test_adapter_disabled_needs_an_adapter(tiny_llama):
@@ -174,9 +183,10 @@ def test_reference_has_no_gradient(lora, batch, kind):
 
 
 def test_the_lent_model_scores_as_the_reference_does(lora, batch, base_logps):
+    reference = AdapterDisabled(lora)
     perturb(lora)
     original = copy.deepcopy(flags(lora))
-    with torch.no_grad(), AdapterDisabled(lora).active(lora) as model:
+    with torch.no_grad(), reference.active(lora) as model:
         assert torch.equal(completion_logps(model, batch), base_logps)
     assert flags(lora) == original
 
