@@ -70,7 +70,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         weights = save_policy(policy, tokenizer, run)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
-        summary = comparison.summary() | {"train/steps": float(trainer.global_step)}
+        summary = comparison.summary | {"train/steps": float(trainer.global_step)}
         write_json(run.summary, summary)
         for logger in loggers:
             logger.log_metrics(summary, step=trainer.global_step)

@@ -36,7 +36,7 @@ class PreferenceBatch(NamedTuple):
     """Candidates of some anchors, laid out for one forward pass.
 
     Prompts end and completions begin at the same column: prompts are padded on the left and completions on the
-    right, so that the language-model head is needed for the last `completion_tokens` columns alone.
+    right, so that the language-model head is needed for the columns of completions alone.
 
     Attributes:
         row_ids: Content hash of each anchor's row.
@@ -53,6 +53,12 @@ class PreferenceBatch(NamedTuple):
     completion_mask: Bool[Tensor, "sequences tokens"]
     candidate_mask: Bool[Tensor, "anchors candidates"]
     num_chosen: Int[Tensor, " anchors"]
+
+    @property
+    def rejected_mask(self) -> Bool[Tensor, "anchors candidates"]:
+        """True where the anchor has that candidate and it is rejected."""
+        rank = torch.arange(self.candidate_mask.shape[1], device=self.candidate_mask.device)
+        return self.candidate_mask & (rank >= self.num_chosen[:, None])
 
     def to(self, device: torch.device) -> "PreferenceBatch":
         """Move the tensors to a device."""

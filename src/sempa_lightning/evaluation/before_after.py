@@ -1,6 +1,7 @@
 """What training did to a model: the same tasks and samples, measured before and after."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +41,9 @@ class BeforeAfter:
         items = run_tasks(self._tasks, self._subject, stage, self._console)
         self._measured[stage] = _Measured(items, draw_samples(self._subject, self._spec))
 
+    @cached_property
     def summary(self) -> dict[str, float]:
-        """One number for each key (see `summarize`)."""
+        """One number for each key (see `summarize`), once both stages are measured."""
         return summarize(self._tasks, self._measured["before"].items, self._measured["after"].items)
 
     def suites(self) -> dict[str, dict[str, object]]:
@@ -61,4 +63,4 @@ class BeforeAfter:
     def print(self) -> None:
         """Print samples, then the table."""
         print_samples(self._measured["before"].samples, self._measured["after"].samples, self._console)
-        print_summary(self.summary(), self._console)
+        print_summary(self.summary, self._console)

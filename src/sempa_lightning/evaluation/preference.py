@@ -52,10 +52,8 @@ class PreferenceAccuracy:
         for at in progress(range(0, len(tokenized), _BATCH_SIZE)):
             batch = pad(tokenized[at : at + _BATCH_SIZE], subject.tokenizer.pad_token_id).to(device)
             mean_logps = completion_logps(subject.model, batch) / completion_lengths(batch).clamp(min=1)
-            rank = torch.arange(mean_logps.shape[1], device=device)
-            rejected = batch.candidate_mask & (rank >= batch.num_chosen[:, None])
-            best_rejected = mean_logps.masked_fill(~rejected, -torch.inf).amax(-1)
-            hits.append(first_beats_rest(mean_logps, rejected).float().cpu())
+            best_rejected = mean_logps.masked_fill(~batch.rejected_mask, -torch.inf).amax(-1)
+            hits.append(first_beats_rest(mean_logps, batch.rejected_mask).float().cpu())
             margins.append((mean_logps[:, 0] - best_rejected).cpu())
         return {"hit": torch.cat(hits), "margin": torch.cat(margins)}
 

@@ -1,6 +1,5 @@
 """Paraphrase preferences against a frozen reference: SemPA."""
 
-import torch
 from torch import nn
 
 from sempa_lightning.losses import PreferenceLoss
@@ -32,8 +31,7 @@ class Preference:
         losses = preference + self._nll_weight * nll
 
         logps, rewards = logps.detach(), self._loss.beta * log_ratios.detach()
-        rank = torch.arange(batch.candidate_mask.shape[1], device=logps.device)
-        rejected_mask = batch.candidate_mask & (rank >= batch.num_chosen[:, None])
+        rejected_mask = batch.rejected_mask
         rejected_rewards = rejected_mean(rewards, rejected_mask)
         metrics = {
             "loss": losses.detach(),
