@@ -193,7 +193,11 @@ def overrides(data_folder, hub_model, adapter):
             "model=nano": lambda: ["data.max_rows=2"],
             "adapter=saved": lambda: [f"adapter.path={adapter()}"],
             "trainer=ddp": lambda: ["trainer.accelerator=cpu", "trainer.devices=1"],
-            "model=scratch_llama": lambda: ["model.vocab_size=300", "model.hidden_size=16", "model.num_layers=2"],
+            "model=scratch_llama": lambda: [
+                "model.tokenizer.vocab_size=300",
+                "model.hidden_size=16",
+                "model.num_layers=2",
+            ],
             "experiment=nano_pretrain": lambda: [
                 *needs["data=wikipedia"](),
                 *needs["model=scratch_llama"](),

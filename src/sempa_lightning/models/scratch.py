@@ -19,8 +19,14 @@ from sempa_lightning.models.causal_lm import LanguageModel
 END_TOKEN = "<|endoftext|>"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer whose only special token begins, ends and pads a text."""
+def train_tokenizer(texts: Iterable[str], vocab_size: int, max_documents: int | None = None) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer whose only special token begins, ends and pads a text.
+
+    Args:
+        texts: Documents.
+        vocab_size: Tokens of the vocabulary.
+        max_documents: Documents read at most, all when null.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(islice(texts, max_documents), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{END_TOKEN} $A", special_tokens=[(END_TOKEN, tokenizer.token_to_id(END_TOKEN))]
     )
@@ -43,11 +49,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def scratch_llama(  # noqa: PLR0913 (a model's sizes)
+def saved_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder or `pkg://` location."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(local_path(path))
+    return tokenizer
+
+
+def random_llama(
     *,
-    texts: Iterable[str],
-    tokenizer_documents: int,
-    vocab_size: int,
+    tokenizer: PreTrainedTokenizerBase,
     hidden_size: int,
     num_layers: int,
     num_heads: int,
@@ -55,12 +65,10 @@ def scratch_llama(  # noqa: PLR0913 (a model's sizes)
     max_length: int,
     seed: int,
 ) -> LanguageModel:
-    """Build a Llama with random float32 weights and train a tokenizer for it.
+    """Build a Llama with random float32 weights for a tokenizer.
 
     Args:
-        texts: Documents; the first `tokenizer_documents` train the tokenizer.
-        tokenizer_documents: How many.
-        vocab_size: Tokens of the vocabulary, which input and output embeddings share.
+        tokenizer: Its tokens are the vocabulary, which input and output embeddings share.
         hidden_size: Width.
         num_layers: Decoder layers.
         num_heads: Attention heads.
@@ -68,39 +76,8 @@ def scratch_llama(  # noqa: PLR0913 (a model's sizes)
         max_length: Longest sequence, in tokens.
         seed: Seed of the weights.
     """
-    tokenizer = train_tokenizer(islice(texts, tokenizer_documents), vocab_size)
-    model = _llama(tokenizer, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, seed)
-    return LanguageModel(model, tokenizer)
-
-
-def random_llama(
-    *,
-    tokenizer: str,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    intermediate_size: int,
-    max_length: int,
-    seed: int,
-) -> LanguageModel:
-    """Build a Llama with random float32 weights for a tokenizer that exists; arguments as in `scratch_llama`."""
-    loaded = AutoTokenizer.from_pretrained(local_path(tokenizer))
-    model = _llama(loaded, len(loaded), hidden_size, num_layers, num_heads, intermediate_size, max_length, seed)
-    return LanguageModel(model, loaded)
-
-
-def _llama(
-    tokenizer: PreTrainedTokenizerBase,
-    vocab_size: int,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    intermediate_size: int,
-    max_length: int,
-    seed: int,
-) -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=vocab_size,
+        vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
@@ -113,4 +90,4 @@ def _llama(
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
-    return LlamaForCausalLM(config)
+    return LanguageModel(LlamaForCausalLM(config), tokenizer)
