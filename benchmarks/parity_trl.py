@@ -113,7 +113,7 @@ def train_ours(policy: nn.Module, rows: Sequence[TokenizedRow], pad_token_id: in
     module = TrainingModule(
         policy,
         AdapterDisabled(policy),
-        Preference(PlackettLuce(beta=BETA), nll_weight=0.0),
+        Preference(PlackettLuce(beta=BETA), nll_weight=0.0, kl_weight=0.0),
         partial(torch.optim.AdamW, lr=LEARNING_RATE, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY),
         partial(cosine_with_warmup, warmup_ratio=WARMUP_RATIO),
         MAX_GRAD_NORM,

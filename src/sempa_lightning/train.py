@@ -16,7 +16,6 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     Returns:
         The best value of the monitored metric, or None if the run was too short to take it.
     """
-    from lightning import seed_everything
     from rich.console import Console
 
     from sempa_lightning.evaluation.before_after import BeforeAfter
@@ -26,11 +25,11 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
-    from sempa_lightning.training.setup import is_first_process, quieten
+    from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
     run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(cfg.seed)
     model, tokenizer = instantiate(cfg.model)
     policy = instantiate(cfg.adapter).attach(model)
     reference = instantiate(cfg.reference, policy=policy)

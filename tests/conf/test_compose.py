@@ -65,6 +65,7 @@ PAPER = {
     "objective.loss.beta": 0.1,
     "objective.loss.ranking": "top",
     "objective.nll_weight": 0.0,
+    "objective.kl_weight": 0.0,
     "reference._target_": "sempa_lightning.scoring.reference.AdapterDisabled",
     "optimizer._target_": "torch.optim.AdamW",
     "optimizer.lr": 1e-4,

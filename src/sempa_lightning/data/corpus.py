@@ -1,6 +1,6 @@
 """Plain text cut into blocks of equal length, for next-token training."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypedDict
 
@@ -49,6 +49,7 @@ class CorpusDataModule(LightningDataModule):
     Args:
         texts: Documents.
         tokenizer: Turns them into ids; a document ends with its end token.
+        rewrite: Applied to each training document; null leaves them.
         block_size: Tokens of a block.
         batch_size: Blocks of an optimiser step, over all processes.
         micro_batch_size: Blocks of one forward pass.
@@ -66,6 +67,7 @@ class CorpusDataModule(LightningDataModule):
         self,
         texts: Iterable[str],
         tokenizer: PreTrainedTokenizerBase,
+        rewrite: Callable[[str], str] | None = None,
         *,
         block_size: int,
         batch_size: int,
@@ -79,6 +81,7 @@ class CorpusDataModule(LightningDataModule):
         super().__init__()
         self._texts = texts
         self._tokenizer = tokenizer
+        self._rewrite = rewrite
         self._block_size = block_size
         self._val_documents = val_documents
         self._max_documents = max_documents
@@ -109,7 +112,10 @@ class CorpusDataModule(LightningDataModule):
                 f"{len(documents)} documents cannot give {self._val_documents} held-out ones and a training"
                 " set; lower data.val_documents or give more text"
             )
-        splits = {"val": documents[: self._val_documents], "train": documents[self._val_documents :]}
+        val, train = documents[: self._val_documents], documents[self._val_documents :]
+        if self._rewrite is not None:
+            train = [self._rewrite(document) for document in train]
+        splits = {"val": val, "train": train}
         self._blocks = {split: self._read(split, part) for split, part in splits.items()}
 
     def _read(self, split: str, documents: list[str]) -> datasets.Dataset:

@@ -8,6 +8,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.types import PreferenceBatch, StepBatch, TextBatch
 
 Row = TypeVar("Row")
@@ -129,6 +130,9 @@ class StepLoaders(Generic[Row]):
         micro_batch_size: Rows of one forward pass at most.
         seed: Seed of the order.
         num_workers: Loader processes.
+
+    Raises:
+        UserError: If there is not at least one row in a step and in a pass.
     """
 
     collator: Collator[Row]
@@ -136,6 +140,13 @@ class StepLoaders(Generic[Row]):
     micro_batch_size: int
     seed: int
     num_workers: int
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        for name in ("batch_size", "micro_batch_size"):
+            size: object = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise UserError(f"data.{name}={size} is not a whole number above 0")
 
     def train(self, rows: Rows[Row], trainer: Trainer | None) -> StepLoader:
         """Shuffled steps, from the trainer's next one to the end of its epoch."""

@@ -33,7 +33,7 @@ class OverlapFilter:
 
     def __contains__(self, paragraph: str) -> bool:
         """Whether the paragraph holds one of the sentences."""
-        if any(_words(sentence) in self._whole for sentence in _SENTENCE_END.split(paragraph)):
+        if any(_words(sentence) in self._whole for sentence in split_sentences(paragraph)):
             return True
         words = _words(paragraph)
         for start in range(len(words) - _GRAM + 1):
@@ -41,6 +41,11 @@ class OverlapFilter:
                 if words[start : start + len(sentence)] == sentence:
                     return True
         return False
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """Cut after each full stop, question mark or exclamation mark that white space follows."""
+    return _SENTENCE_END.split(paragraph)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -28,12 +28,20 @@ class RowTokenizer:
         template: The paraphrase prompt.
         max_length: Longest prompt + completion, in tokens.
         unfit: `error` stops at the first unfit row and names it; `drop` leaves it out and counts it.
+
+    Raises:
+        UserError: If `unfit` is neither.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: PromptTemplate
     max_length: int
     unfit: Literal["error", "drop"]
+
+    def __post_init__(self) -> None:
+        """Check the choice."""
+        if self.unfit not in ("error", "drop"):
+            raise UserError(f"data.unfit={self.unfit}: set error or drop")
 
     def __call__(self, rows: Iterable[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
         """Yield tokenised rows; add what was left out, by reason, to `dropped`.

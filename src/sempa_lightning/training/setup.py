@@ -3,12 +3,26 @@
 import logging
 import warnings
 
+import lightning
 from lightning.pytorch.utilities import rank_zero_only
+
+from sempa_lightning.errors import UserError
 
 
 def is_first_process() -> bool:
     """Whether this process is the one that prints, evaluates and writes."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def seed_everything(seed: object) -> None:
+    """Seed Python, numpy, torch and the workers of loaders.
+
+    Raises:
+        UserError: If the seed is not a whole number.
+    """
+    if not isinstance(seed, int):
+        raise UserError(f"seed={seed} is not a whole number")
+    lightning.seed_everything(seed, workers=True, verbose=False)
 
 
 def quieten() -> None:

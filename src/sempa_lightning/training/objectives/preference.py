@@ -6,21 +6,26 @@ from sempa_lightning.losses import PreferenceLoss
 from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.padded import completion_lengths, completion_logps
 from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.types import PreferenceBatch, Terms
 
 
 class Preference:
-    """A preference loss over log-ratios, and optionally the likelihood of the first chosen candidate.
+    """A preference loss over log-ratios, and optionally two terms that keep the language model.
 
     Args:
         loss: Maps log-ratios to losses.
         nll_weight: Weight of the first chosen candidate's negative log-likelihood per token. It keeps the chosen
             completion from losing probability together with the rejected ones; SemPA uses 0.
+        kl_weight: Weight of KL(policy ‖ reference) per token on the candidates without their prompt
+            (`unprompted_kl`). It keeps the policy from drifting on plain text; SemPA uses 0, and then it is neither
+            computed nor logged.
     """
 
-    def __init__(self, loss: PreferenceLoss, nll_weight: float) -> None:
+    def __init__(self, loss: PreferenceLoss, nll_weight: float, kl_weight: float) -> None:
         self._loss = loss
         self._nll_weight = nll_weight
+        self._kl_weight = kl_weight
 
     def __call__(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Terms:
         """Score all candidates under policy and reference; one loss for each anchor."""
@@ -43,4 +48,8 @@ class Preference:
             "logps/chosen": logps[:, 0],
             "logps/rejected": rejected_mean(logps, rejected_mask),
         }
+        if self._kl_weight:
+            kl = unprompted_kl(policy, reference, batch)
+            losses = losses + self._kl_weight * kl
+            metrics |= {"loss": losses.detach(), "kl": kl.detach()}
         return Terms(losses, {name: values.sum() for name, values in metrics.items()})

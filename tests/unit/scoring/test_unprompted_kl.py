@@ -1,0 +1,71 @@
+"""The KL term against a loop over unpadded candidates."""
+
+import pytest
+import torch
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.models.adapters import FullFineTuning
+from sempa_lightning.scoring.padded import pad
+from sempa_lightning.scoring.reference import Frozen, NoReference
+from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.types import TokenizedRow
+
+ROWS = [
+    TokenizedRow("a", [0, 5, 6, 7], [[8, 9, 0], [10, 0]], 1),
+    TokenizedRow("b", [0, 11], [[12, 13, 21, 5, 0], [10, 0], [17, 0], [40, 41, 0]], 1),
+    TokenizedRow("one token predicts nothing", [0, 21, 5, 9, 30, 31], [[0], [7]], 1),
+]
+
+
+@pytest.fixture
+def batch():
+    return pad(ROWS, 0)
+
+
+@pytest.fixture
+def policy(tiny_llama):
+    return FullFineTuning().attach(tiny_llama)
+
+
+def moved(policy):
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    return policy
+
+
+def test_zero_before_training(policy, batch):
+    assert unprompted_kl(policy, Frozen(policy), batch).abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_equals_a_loop_over_candidates(policy, batch):
+    reference = Frozen(policy)
+    moved(policy)
+
+    def next_tokens(model, completion):
+        return model(input_ids=torch.tensor([completion])).logits[0, :-1].double().softmax(-1).tolist()
+
+    def divergence(completion):
+        with reference.active(policy) as model:
+            pairs = list(zip(next_tokens(policy, completion), next_tokens(model, completion), strict=True))
+        sums = [sum(p * torch.tensor(p / q).log().item() for p, q in zip(*pair, strict=True)) for pair in pairs]
+        return sum(sums) / max(len(sums), 1)
+
+    expected = [sum(map(divergence, row.completion_ids)) / len(row.completion_ids) for row in ROWS]
+    assert expected[0] > 0.01
+    assert expected[2] == 0
+    torch.testing.assert_close(unprompted_kl(policy, reference, batch).tolist(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_trains_the_policy_and_not_the_reference(policy, batch):
+    reference = Frozen(policy)
+    unprompted_kl(moved(policy), reference, batch).sum().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in policy.parameters())
+    with reference.active(policy) as model:
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_needs_a_reference(policy, batch):
+    with pytest.raises(UserError, match="reference=none"):
+        unprompted_kl(policy, NoReference(policy), batch)
