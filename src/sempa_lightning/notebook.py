@@ -19,6 +19,7 @@ from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.adapters import SavedAdapter
 from sempa_lightning.models.causal_lm import load_causal_lm
 from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.models.generation import continue_texts
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.sentence import end_with_full_stop
 from sempa_lightning.prompts.template import PromptTemplate
@@ -74,7 +75,14 @@ class SentenceModel:
             temperature: 0 takes the likeliest token each time; above, tokens are drawn at that temperature.
             batch_size: Prompts of one forward pass.
         """
-        return self._continue(prompts, max_new_tokens, temperature, batch_size, special_tokens=True)
+        return continue_texts(
+            self.policy,
+            self.tokenizer,
+            _listed(prompts),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+        )
 
     def paraphrase(
         self,
@@ -86,40 +94,15 @@ class SentenceModel:
     ) -> list[str]:
         """Ask for a paraphrase of each sentence with the prompt of training; arguments as in `generate`."""
         texts = [self.prompt.prompt(self.tokenizer, sentence) for sentence in _listed(sentences)]
-        return self._continue(texts, max_new_tokens, temperature, batch_size, special_tokens=not self.prompt.chat)
-
-    @torch.no_grad()
-    def _continue(
-        self,
-        texts: Sequence[str],
-        max_new_tokens: int,
-        temperature: float,
-        batch_size: int,
-        *,
-        special_tokens: bool,
-    ) -> list[str]:
-        texts = _listed(texts)
-        policy: Any = self.policy
-        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-        outputs: list[str] = []
-        for at in range(0, len(texts), batch_size):
-            # Padded on the left: a continuation begins behind the last column of its prompt.
-            inputs = self.tokenizer(
-                texts[at : at + batch_size],
-                add_special_tokens=special_tokens,
-                padding=True,
-                padding_side="left",
-                return_tensors="pt",
-            ).to(policy.device)
-            ids = policy.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=self.tokenizer.pad_token_id,
-                **sampling,
-            )
-            written = ids[:, inputs["input_ids"].shape[1] :]
-            outputs += self.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [text.strip() for text in outputs]
+        return continue_texts(
+            self.policy,
+            self.tokenizer,
+            texts,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+            special_tokens=not self.prompt.chat,
+        )
 
 
 def load(path: str | Path, *, dtype: str | None = None, device: str | None = None) -> SentenceModel:

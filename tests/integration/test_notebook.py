@@ -88,9 +88,9 @@ def test_a_temperature_draws(write_run):
     assert len(drawn) > 1
 
 
-def test_a_model_without_run_gets_the_readout_and_prompt_of_the_default_config():
+def test_a_model_without_run_gets_the_readout_and_prompt_of_the_paper():
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        cfg = compose("train")
+        cfg = compose("train", ["prompt=keep_meaning", "readout=prompt_eol"])
     assert instantiate(cfg.prompt) == SEMPA_PROMPT
     readout = instantiate(cfg.readout)
     assert (readout.template, readout.layer) == (SEMPA_READOUT.template, SEMPA_READOUT.layer)

@@ -17,7 +17,7 @@ MONITOR = "eval/sts/dev/spearman"
 @pytest.fixture(scope="module")
 def run(train, tmp_path_factory):
     """A finished run of six steps, seen and not changed by the tests below."""
-    return train(tmp_path_factory.mktemp("runs") / "a run", "optimizer.lr=1e-2", "seed=3")
+    return train(tmp_path_factory.mktemp("runs") / "a run", "objective=preference", "optimizer.lr=1e-2", "seed=3")
 
 
 def logged(run):
@@ -147,7 +147,13 @@ def test_four_rows_are_learned_by_heart(train, run, tmp_path):
     lines = Path(run.read_config()["data"]["train"]["table"]["path"]).read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text("\n".join(lines[:40:10]))  # of four different scenes
     words = [f"data.{part}.table.path={tmp_path}/rows.jsonl" for part in ("train", "dev")]
-    steps = ["optimizer.lr=5e-3", "loss.beta=1.0", "trainer.max_epochs=12", "trainer.val_check_interval=12"]
+    steps = [
+        "objective=preference",
+        "optimizer.lr=5e-3",
+        "loss.beta=1.0",
+        "trainer.max_epochs=12",
+        "trainer.val_check_interval=12",
+    ]
     lines = logged(train(tmp_path / "run", *words, *steps))
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) == 12

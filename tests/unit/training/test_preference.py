@@ -1,0 +1,49 @@
+"""The preference objective: what its terms add up to."""
+
+import pytest
+import torch
+
+from sempa_lightning.losses.plackett_luce import PlackettLuce
+from sempa_lightning.models.adapters import FullFineTuning
+from sempa_lightning.scoring.padded import completion_lengths, completion_logps, pad
+from sempa_lightning.scoring.reference import Frozen
+from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.training.objectives.preference import Preference
+from sempa_lightning.types import TokenizedRow
+
+LOSS = PlackettLuce(beta=0.5)
+
+
+@pytest.fixture
+def batch():
+    rows = [
+        TokenizedRow("a", [0, 5, 6, 7], [[8, 9, 0], [10, 0]], 1),
+        TokenizedRow("b", [0, 11], [[12, 0], [13, 14, 15, 0], [16, 0]], 1),
+    ]
+    return pad(rows, 0)
+
+
+@pytest.fixture
+def policy(tiny_llama):
+    return FullFineTuning().attach(tiny_llama)
+
+
+@torch.no_grad()
+def test_terms_add_up(policy, batch):
+    reference = Frozen(policy)
+    for parameter in policy.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    logps = completion_logps(policy, batch)
+    preference = LOSS(logps - reference.logps(policy, batch), batch.candidate_mask, batch.num_chosen)
+    nll, kl = -logps[:, 0] / completion_lengths(batch)[:, 0], unprompted_kl(policy, reference, batch)
+    assert kl.min() > 0.01
+
+    terms = Preference(LOSS, nll_weight=0.3, kl_weight=2.0)(policy, reference, batch)
+    torch.testing.assert_close(terms.losses, preference + 0.3 * nll + 2.0 * kl)
+    sums = {"loss": terms.losses.sum(), "nll": nll.sum(), "kl": kl.sum()}
+    for name, expected in sums.items():
+        torch.testing.assert_close(terms.metrics[name], expected)
+
+    plain = Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, reference, batch)
+    torch.testing.assert_close(plain.losses, preference)
+    assert "kl" not in plain.metrics, "what is not computed is not logged"
