@@ -17,7 +17,7 @@ def test_help_imports_nothing_heavy():
     output, packages = imported_by("-m", "sempa_lightning.train", "--help")
     assert "hydra" in packages
     assert not HEAVY & packages
-    for words in ("model: ", "llama3", "experiment: ", "optimizer:", "lr: 0.001"):
+    for words in ("model: ", "llama3", "experiment: ", "optimizer:", "lr: 0.003"):
         assert words in output
 
 

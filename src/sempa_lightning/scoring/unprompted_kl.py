@@ -36,7 +36,7 @@ def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatc
 def _completions(batch: PreferenceBatch) -> list[tuple[Tensor, ...]]:
     """Token ids of each anchor's candidates, end tokens included."""
     lengths = batch.completion_mask.sum(-1).tolist()
-    ids = batch.input_ids[batch.completion_mask].split(lengths)
+    ids = torch.split(batch.input_ids[batch.completion_mask], lengths)
     at = [0, *batch.candidate_mask.sum(-1).cumsum(0).tolist()]
     return [ids[start:stop] for start, stop in itertools.pairwise(at)]
 
