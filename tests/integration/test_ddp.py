@@ -25,9 +25,12 @@ def probes(run):
     return [line for line in map(json.loads, run.metrics.read_text().splitlines()) if "val/loss" in line]
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64)])
-def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype):
-    words = [*every_step, *UNEVEN, f"trainer.precision={precision}"]
+@pytest.mark.parametrize(
+    ("precision", "dtype", "objective"),
+    [("32-true", torch.float32, "preference"), ("64-true", torch.float64, "preference_nll_kl")],
+)
+def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype, objective):
+    words = [*every_step, *UNEVEN, f"trainer.precision={precision}", f"objective={objective}"]
     done = command(tmp_path / "two", *words, *TWO)
     assert done.returncode == 0, done.stderr
     one, two = train(tmp_path / "one", *words), RunDir(tmp_path / "two")
