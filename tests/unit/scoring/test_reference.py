@@ -7,18 +7,8 @@ import torch
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.adapters import FullFineTuning, Lora
-from sempa_lightning.scoring.padded import completion_logps, pad
+from sempa_lightning.scoring.padded import completion_logps
 from sempa_lightning.scoring.reference import AdapterDisabled, Frozen, NoReference
-from sempa_lightning.types import TokenizedRow
-
-
-@pytest.fixture
-def batch():
-    rows = [
-        TokenizedRow("a", [0, 5, 6, 7], [[8, 9, 0], [10, 0]], 1),
-        TokenizedRow("b", [0, 11], [[12, 0], [13, 14, 15, 0], [16, 0]], 1),
-    ]
-    return pad(rows, 0)
 
 
 @pytest.fixture

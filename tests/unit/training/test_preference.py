@@ -5,22 +5,12 @@ import torch
 
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.adapters import FullFineTuning
-from sempa_lightning.scoring.padded import completion_lengths, completion_logps, pad
+from sempa_lightning.scoring.padded import completion_lengths, completion_logps
 from sempa_lightning.scoring.reference import Frozen
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.training.objectives.preference import Preference
-from sempa_lightning.types import TokenizedRow
 
 LOSS = PlackettLuce(beta=0.5)
-
-
-@pytest.fixture
-def batch():
-    rows = [
-        TokenizedRow("a", [0, 5, 6, 7], [[8, 9, 0], [10, 0]], 1),
-        TokenizedRow("b", [0, 11], [[12, 0], [13, 14, 15, 0], [16, 0]], 1),
-    ]
-    return pad(rows, 0)
 
 
 @pytest.fixture
