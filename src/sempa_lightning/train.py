@@ -21,6 +21,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.evaluation.before_after import BeforeAfter
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
+    from sempa_lightning.models.causal_lm import decoder
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
     from sempa_lightning.training.manifest import manifest
@@ -33,7 +34,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     model, tokenizer = instantiate(cfg.model)
     policy = instantiate(cfg.adapter).attach(model)
     reference = instantiate(cfg.reference, policy=policy)
-    subject = Subject(policy, tokenizer, instantiate(cfg.readout), instantiate(cfg.prompt), reference)
+    subject = Subject(
+        policy, tokenizer, instantiate(cfg.readout), instantiate(cfg.prompt), reference, instantiate(cfg.scoring)
+    )
     datamodule = instantiate(cfg.data, tokenizer=tokenizer)
     module = TrainingModule(
         policy,
@@ -60,7 +63,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
         comparison.measure("before")
     if cfg.compile:
-        policy.compile()
+        decoder(policy).compile()
     trainer.fit(module, datamodule, ckpt_path=checkpoint)
     if is_first_process():
         console.print(load_best(trainer, module))

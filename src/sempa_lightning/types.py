@@ -4,16 +4,19 @@ Dimension legend, used in every shape annotation of the package:
 
 * `anchors`: sentences whose paraphrases are compared
 * `candidates`: completions of one anchor, the chosen ones first
-* `sequences`: prompt + completion, one for each live candidate (ragged: not every anchor has the same number)
+* `sequences`: rows of token ids of a forward pass: prompt + completion of one candidate, or of many
+* `scored`: tokens of completions, end tokens included
 * `tokens`: positions of a sequence, padding included
 * `vocab`, `hidden`: the widths of the language model's output and of its hidden states
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class TokenizedRow(NamedTuple):
@@ -32,27 +35,88 @@ class TokenizedRow(NamedTuple):
     num_chosen: int
 
 
-class PreferenceBatch(NamedTuple):
-    """Candidates of some anchors, laid out for one forward pass.
+class PaddedSequences(NamedTuple):
+    """One sequence, prompt and completion, for each live candidate, in row-major order of `candidate_mask`.
 
     Prompts end and completions begin at the same column: prompts are padded on the left and completions on the
     right, so that the language-model head is needed for the columns of completions alone.
 
     Attributes:
-        row_ids: Content hash of each anchor's row.
-        input_ids: Token ids, sequences in row-major order of `candidate_mask`.
+        input_ids: Token ids.
         attention_mask: True at real tokens.
         completion_mask: True at the tokens that are scored (completion and end token).
-        candidate_mask: True where the anchor has that candidate.
-        num_chosen: How many leading candidates are chosen.
     """
 
-    row_ids: list[str]
     input_ids: Int[Tensor, "sequences tokens"]
     attention_mask: Bool[Tensor, "sequences tokens"]
     completion_mask: Bool[Tensor, "sequences tokens"]
+
+    @property
+    def live(self) -> Bool[Tensor, "sequences tokens"]:
+        """True at real tokens."""
+        return self.attention_mask
+
+
+class PackedSequences(NamedTuple):
+    """Several anchors in a sequence; what texts have in common stands there once and branches after it.
+
+    A sequence is a tree laid flat: a trunk that all its anchors begin with, then each anchor's prompt followed by its
+    candidates. A token sees the trunk, its anchor's prompt and what comes before it in its own candidate. The last
+    token of each candidate is predicted and predicts nothing, so it is not there.
+
+    Attributes:
+        input_ids: Token ids.
+        position_ids: Place of each token in its own prompt + completion: every candidate goes on where the prompt ends.
+        anchor_ids: Anchor of each token, counted from 1 in each sequence; 0 in the trunk, -1 at padding.
+        candidate_ids: Candidate of each token, counted from 1; 0 in trunk and prompts.
+        predictors: Place, in the flattened sequences, of the token whose state predicts each scored token.
+        targets: The scored tokens, completions and end tokens, candidate by candidate.
+        candidates: Place of each scored token's candidate in the flattened `candidate_mask`.
+    """
+
+    input_ids: Int[Tensor, "sequences tokens"]
+    position_ids: Int[Tensor, "sequences tokens"]
+    anchor_ids: Int[Tensor, "sequences tokens"]
+    candidate_ids: Int[Tensor, "sequences tokens"]
+    predictors: Int[Tensor, " scored"]
+    targets: Int[Tensor, " scored"]
+    candidates: Int[Tensor, " scored"]
+
+    @property
+    def live(self) -> Bool[Tensor, "sequences tokens"]:
+        """True at real tokens."""
+        return self.anchor_ids >= 0
+
+
+class PreferenceBatch(NamedTuple):
+    """Candidates of some anchors, laid out for one forward pass.
+
+    Attributes:
+        rows: The anchors.
+        sequences: Their tokens, in one layout or another.
+        candidate_mask: True where the anchor has that candidate.
+        completion_lengths: Scored tokens of each candidate, end token included; 0 where it is absent.
+        num_chosen: How many leading candidates are chosen.
+    """
+
+    rows: list[TokenizedRow]
+    sequences: PaddedSequences | PackedSequences
     candidate_mask: Bool[Tensor, "anchors candidates"]
+    completion_lengths: Int[Tensor, "anchors candidates"]
     num_chosen: Int[Tensor, " anchors"]
+
+    @classmethod
+    def of(cls, rows: Sequence[TokenizedRow], sequences: PaddedSequences | PackedSequences) -> "PreferenceBatch":
+        """Say of rows that are laid out who is chosen and who is there."""
+        lengths = [torch.tensor([len(completion) for completion in row.completion_ids]) for row in rows]
+        completion_lengths = pad_sequence(lengths, batch_first=True)
+        num_chosen = torch.tensor([row.num_chosen for row in rows])
+        return cls(list(rows), sequences, completion_lengths > 0, completion_lengths, num_chosen)
+
+    @property
+    def row_ids(self) -> list[str]:
+        """Content hash of each anchor's row."""
+        return [row.id for row in self.rows]
 
     @property
     def rejected_mask(self) -> Bool[Tensor, "anchors candidates"]:
@@ -62,7 +126,8 @@ class PreferenceBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "PreferenceBatch":
         """Move the tensors to a device."""
-        return PreferenceBatch(self.row_ids, *(tensor.to(device) for tensor in self[1:]))
+        sequences = type(self.sequences)(*(tensor.to(device) for tensor in self.sequences))
+        return PreferenceBatch(self.rows, sequences, *(tensor.to(device) for tensor in self[2:]))
 
 
 class TextBatch(NamedTuple):

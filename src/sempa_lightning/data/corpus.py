@@ -52,7 +52,7 @@ class CorpusDataModule(LightningDataModule):
         rewrite: Applied to each training document; null leaves them.
         block_size: Tokens of a block.
         batch_size: Blocks of an optimiser step, over all processes.
-        micro_batch_size: Blocks of one forward pass.
+        micro_batch_tokens: Tokens of one forward pass at most.
         val_documents: Documents held out for validation.
         max_documents: Documents read at most, all when null.
         seed: Seed of the order.
@@ -71,7 +71,7 @@ class CorpusDataModule(LightningDataModule):
         *,
         block_size: int,
         batch_size: int,
-        micro_batch_size: int,
+        micro_batch_tokens: int,
         val_documents: int,
         max_documents: int | None,
         seed: int,
@@ -85,7 +85,7 @@ class CorpusDataModule(LightningDataModule):
         self._block_size = block_size
         self._val_documents = val_documents
         self._max_documents = max_documents
-        self._loaders = StepLoaders(BlockCollator(), batch_size, micro_batch_size, seed, num_workers)
+        self._loaders = StepLoaders(BlockCollator(), batch_size, micro_batch_tokens, seed, num_workers)
         self._cache_dir = local_path(cache_dir) / "blocks"
         self._blocks: dict[str, datasets.Dataset] = {}
 

@@ -16,7 +16,7 @@ from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
 from sempa_lightning.prompts.template import PromptTemplate
-from sempa_lightning.scoring.padded import pad
+from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.types import PreferenceBatch, TokenizedRow
 
 _FEATURES = datasets.Features(
@@ -30,13 +30,15 @@ _FEATURES = datasets.Features(
 
 
 class PreferenceCollator:
-    """Pads rows into one forward pass.
+    """Lays rows out for one forward pass.
 
     Args:
+        layout: How.
         pad_token_id: Fills the places that are masked.
     """
 
-    def __init__(self, pad_token_id: int) -> None:
+    def __init__(self, layout: Layout, pad_token_id: int) -> None:
+        self._layout = layout
         self._pad_token_id = pad_token_id
 
     def size(self, row: TokenizedRow) -> int:  # noqa: ARG002 (every row counts the same)
@@ -44,12 +46,12 @@ class PreferenceCollator:
         return 1
 
     def length(self, row: TokenizedRow) -> int:
-        """Tokens of the prompt and the longest completion."""
-        return len(row.prompt_ids) + max(map(len, row.completion_ids))
+        """Tokens that the layout needs for the row."""
+        return self._layout.num_tokens(row)
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> PreferenceBatch:
-        """Pad the rows."""
-        return pad(rows, self._pad_token_id)
+        """Lay the rows out."""
+        return self._layout(rows, self._pad_token_id)
 
 
 class TokenizedRows:
@@ -82,7 +84,8 @@ class PreferenceDataModule(LightningDataModule):
         group: Give each row all the rejected of its anchor (see `group_by_anchor`).
         max_rows: Rows read at most of each part, all when null.
         batch_size: Anchors of an optimiser step, over all processes.
-        micro_batch_size: Anchors of one forward pass.
+        layout: How candidates are laid out in a forward pass.
+        micro_batch_tokens: Tokens of one forward pass at most, unless a single anchor has more.
         seed: Seed of the order.
         num_workers: Loader processes.
         cache_dir: Where token ids are kept, keyed by content.
@@ -106,7 +109,8 @@ class PreferenceDataModule(LightningDataModule):
         group: bool,
         max_rows: int | None,
         batch_size: int,
-        micro_batch_size: int,
+        layout: Layout,
+        micro_batch_tokens: int,
         seed: int,
         num_workers: int,
         cache_dir: str,
@@ -120,7 +124,8 @@ class PreferenceDataModule(LightningDataModule):
         self._group = group
         self._max_rows = max_rows
         pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._loaders = StepLoaders(PreferenceCollator(pad_token_id), batch_size, micro_batch_size, seed, num_workers)
+        collator = PreferenceCollator(layout, pad_token_id)
+        self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers)
         self._cache_dir = local_path(cache_dir) / "preferences"
         self._rows: dict[str, TokenizedRows] = {}
         self._counts: dict[str, Counts] = {}

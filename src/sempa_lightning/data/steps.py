@@ -36,7 +36,7 @@ class Collator(Protocol[Row_contra]):
         """What the row adds to `StepBatch.size`."""
 
     def length(self, row: Row_contra) -> int:
-        """Tokens of the row's longest sequence: rows of like length are forwarded together."""
+        """Tokens that the row takes up in a forward pass: rows of like length are forwarded together."""
 
     def __call__(self, rows: Sequence[Row_contra]) -> Batch:
         """Lay out one micro-batch."""
@@ -76,17 +76,17 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
     Args:
         rows: All rows.
         collator: Lays out micro-batches.
-        micro_batch_size: Rows of one forward pass at most.
+        micro_batch_tokens: Tokens of one forward pass at most, unless a single row has more.
         rank: This process.
         world_size: How many processes share a step.
     """
 
     def __init__(
-        self, rows: Rows[Row], collator: Collator[Row], micro_batch_size: int, rank: int, world_size: int
+        self, rows: Rows[Row], collator: Collator[Row], micro_batch_tokens: int, rank: int, world_size: int
     ) -> None:
         self._rows = rows
         self._collator = collator
-        self._micro_batch_size = micro_batch_size
+        self._micro_batch_tokens = micro_batch_tokens
         self._rank = rank
         self._world_size = world_size
 
@@ -95,12 +95,24 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
         share = rows[self._rank :: self._world_size]
         weight = 1.0 if share else 0.0
         share = sorted(share or rows[:1], key=self._collator.length, reverse=True)
-        cuts = range(0, len(share), self._micro_batch_size)
         return StepBatch(
-            micro_batches=[self._collator(share[cut : cut + self._micro_batch_size]) for cut in cuts],  # type: ignore[arg-type]
+            micro_batches=[self._collator(rows) for rows in self._cut(share)],  # type: ignore[arg-type]
             size=sum(self._collator.size(row) for row in rows),
             weight=weight,
         )
+
+    def _cut(self, rows: list[Row]) -> list[list[Row]]:
+        """Runs of rows within the budget."""
+        cuts: list[list[Row]] = [[]]
+        tokens = 0
+        for row in rows:
+            length = self._collator.length(row)
+            if cuts[-1] and tokens + length > self._micro_batch_tokens:
+                cuts.append([])
+                tokens = 0
+            cuts[-1].append(row)
+            tokens += length
+        return cuts
 
 
 class StepLoader(DataLoader[StepBatch]):
@@ -127,23 +139,23 @@ class StepLoaders(Generic[Row]):
     Attributes:
         collator: Lays out micro-batches.
         batch_size: Rows of an optimiser step, over all processes.
-        micro_batch_size: Rows of one forward pass at most.
+        micro_batch_tokens: Tokens of one forward pass at most, unless a single row has more.
         seed: Seed of the order.
         num_workers: Loader processes.
 
     Raises:
-        UserError: If there is not at least one row in a step and in a pass.
+        UserError: If there is not at least one row in a step and one token in a pass.
     """
 
     collator: Collator[Row]
     batch_size: int
-    micro_batch_size: int
+    micro_batch_tokens: int
     seed: int
     num_workers: int
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        for name in ("batch_size", "micro_batch_size"):
+        for name in ("batch_size", "micro_batch_tokens"):
             size: object = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise UserError(f"data.{name}={size} is not a whole number above 0")
@@ -162,7 +174,7 @@ class StepLoaders(Generic[Row]):
         return self._loader(rows, steps, trainer)
 
     def _loader(self, rows: Rows[Row], steps: Iterable[list[int]], trainer: Trainer) -> StepLoader:
-        dataset = StepDataset(rows, self.collator, self.micro_batch_size, trainer.global_rank, trainer.world_size)
+        dataset = StepDataset(rows, self.collator, self.micro_batch_tokens, trainer.global_rank, trainer.world_size)
         return StepLoader(dataset, steps, self.num_workers)
 
 

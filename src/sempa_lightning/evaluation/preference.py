@@ -10,7 +10,7 @@ from sempa_lightning.data.rows import RowSource
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.evaluation.task import Items, Progress, Subject
 from sempa_lightning.metrics.preference import first_beats_rest
-from sempa_lightning.scoring.padded import completion_lengths, completion_logps, pad
+from sempa_lightning.scoring.logps import check_layout, completion_logps
 
 _BATCH_SIZE = 16
 
@@ -50,8 +50,10 @@ class PreferenceAccuracy:
         device = next(subject.model.parameters()).device
         hits, margins = [], []
         for at in progress(range(0, len(tokenized), _BATCH_SIZE)):
-            batch = pad(tokenized[at : at + _BATCH_SIZE], subject.tokenizer.pad_token_id).to(device)
-            mean_logps = completion_logps(subject.model, batch) / completion_lengths(batch).clamp(min=1)
+            batch = subject.layout(tokenized[at : at + _BATCH_SIZE], subject.tokenizer.pad_token_id).to(device)
+            if at == 0:
+                check_layout(subject.model, batch)
+            mean_logps = completion_logps(subject.model, batch) / batch.completion_lengths.clamp(min=1)
             best_rejected = mean_logps.masked_fill(~batch.rejected_mask, -torch.inf).amax(-1)
             hits.append(first_beats_rest(mean_logps, batch.rejected_mask).float().cpu())
             margins.append((mean_logps[:, 0] - best_rejected).cpu())

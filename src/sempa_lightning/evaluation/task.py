@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.models.embedder import Readout
 from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.scoring.reference import Reference
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
@@ -23,6 +24,7 @@ class Subject(NamedTuple):
         readout: How embeddings are read out of it.
         prompt: The paraphrase prompt it was trained with.
         reference: The frozen model that its text generation is compared with.
+        layout: How candidates are laid out in a forward pass.
     """
 
     model: nn.Module
@@ -30,6 +32,7 @@ class Subject(NamedTuple):
     readout: Readout
     prompt: PromptTemplate
     reference: Reference
+    layout: Layout
 
 
 @runtime_checkable

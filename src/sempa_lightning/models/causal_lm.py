@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -88,6 +89,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def causal_lm(policy: nn.Module) -> PreTrainedModel:
+    """The language model inside a policy; its adapter stays in place."""
+    model: PreTrainedModel = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+    return model
+
+
+def decoder(policy: nn.Module) -> nn.Module:
+    """The policy without its language-model head: from token ids to hidden states."""
+    inner: nn.Module = causal_lm(policy).base_model
+    return inner
 
 
 def max_positions(model: nn.Module) -> int:

@@ -1,19 +1,19 @@
 """Sentence embeddings read out of a causal language model."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.causal_lm import evaluating, max_positions
+from sempa_lightning.models.causal_lm import decoder, evaluating, max_positions
 from sempa_lightning.pooling import Pooling
 from sempa_lightning.prompts.template import PromptTemplate
 
@@ -39,8 +39,9 @@ class Embedder:
     """Encodes sentences with a readout.
 
     Each distinct sentence is encoded once, in batches of like length, padded on the right, where causal
-    attention cannot see it: an embedding does not depend on its batch mates. A sentence too long for the model's
-    context loses tokens at its end; the text around it stays whole.
+    attention cannot see it: an embedding does not depend on its batch mates. What all prompts begin with is read
+    once, and its keys and values are used again. A sentence too long for the model's context loses tokens at its end;
+    the text around it stays whole.
 
     Args:
         model: A causal language model, with or without an adapter.
@@ -72,23 +73,55 @@ class Embedder:
         Raises:
             UserError: If the template alone does not fit the model's context.
         """
-        distinct = sorted(set(sentences), key=lambda sentence: (len(sentence), sentence), reverse=True)
+        ids = {sentence: self._token_ids(sentence) for sentence in set(sentences)}
+        distinct = sorted(ids, key=lambda sentence: (len(ids[sentence]), sentence), reverse=True)
         batches = [distinct[at : at + self._batch_size] for at in range(0, len(distinct), self._batch_size)]
         with evaluating(self._model):
-            vectors = torch.cat([self._encode_batch(batch) for batch in progress(batches)])
+            prefix = self._prefix(list(ids.values()))
+            vectors = torch.cat(
+                [self._encode_batch([ids[sentence] for sentence in batch], prefix) for batch in progress(batches)]
+            )
         place = {sentence: index for index, sentence in enumerate(distinct)}
         return vectors[[place[sentence] for sentence in sentences]]
 
-    def _encode_batch(self, sentences: list[str]) -> Float[Tensor, "sentences hidden"]:
-        ids = [torch.tensor(self._token_ids(sentence)) for sentence in sentences]
-        lengths = torch.tensor([len(row) for row in ids])
-        input_ids = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self._tokenizer.pad_token_id)
-        device = next(self._model.parameters()).device
-        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).to(device)
-        states = decoder(self._model)(
-            input_ids=input_ids.to(device), attention_mask=mask.long(), output_hidden_states=True, use_cache=False
-        ).hidden_states[self._readout.layer]
+    def _prefix(self, ids: list[list[int]]) -> "_Prefix":
+        """Run what all prompts begin with, once; a single prompt is run as a whole."""
+        if len(ids) == 1:
+            return _Prefix(0, None, None)
+        columns = takewhile(lambda column: len(set(column)) == 1, zip(*(row[:-1] for row in ids), strict=False))
+        tokens = torch.tensor([[column[0] for column in columns]], dtype=torch.long, device=self._device)
+        if not tokens.shape[1]:
+            return _Prefix(0, None, None)
+        output = self._run(input_ids=tokens, use_cache=True)
+        return _Prefix(tokens.shape[1], output.past_key_values, self._states(output))
+
+    def _encode_batch(self, ids: list[list[int]], prefix: "_Prefix") -> Float[Tensor, "sentences hidden"]:
+        rests = [torch.tensor(row[prefix.length :], device=self._device) for row in ids]
+        lengths = torch.tensor([len(row) for row in ids], device=self._device)
+        input_ids = nn.utils.rnn.pad_sequence(rests, batch_first=True)
+        # Padding stands on the right, where causal attention does not look: no mask is needed for it.
+        output = self._run(
+            input_ids=input_ids,
+            position_ids=prefix.length + torch.arange(input_ids.shape[1], device=self._device)[None],
+            past_key_values=prefix.repeated(len(ids)),
+            use_cache=prefix.length > 0,
+        )
+        states = prefix.before(self._states(output))
+        mask = torch.arange(states.shape[1], device=self._device) < lengths[:, None]
         return self._readout.pooling(states, mask).float().cpu()
+
+    def _run(self, **inputs: Any) -> Any:  # noqa: ANN401 (what the library takes and returns)
+        return decoder(self._model)(output_hidden_states=self._readout.layer != -1, **inputs)
+
+    def _states(self, output: Any) -> Tensor:  # noqa: ANN401 (as above)
+        states: Tensor = (
+            output.last_hidden_state if self._readout.layer == -1 else output.hidden_states[self._readout.layer]
+        )
+        return states
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
 
     def _token_ids(self, sentence: str) -> list[int]:
         """Token ids of the whole prompt; what exceeds the model's context is cut off at the sentence's end."""
@@ -117,8 +150,28 @@ class Embedder:
         return ids
 
 
-def decoder(model: nn.Module) -> nn.Module:
-    """The model without its language-model head; an adapter stays in place."""
-    causal_lm: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    inner: nn.Module = causal_lm.base_model
-    return inner
+class _Prefix(NamedTuple):
+    """What all prompts of a call begin with.
+
+    Attributes:
+        length: Its tokens; without any there is no cache and there are no states.
+        cache: Keys and values.
+        states: Hidden states of the readout's layer.
+    """
+
+    length: int
+    cache: Any
+    states: Tensor | None
+
+    def repeated(self, times: int) -> Any:  # noqa: ANN401 (a cache of the library)
+        """A cache of its own for a batch."""
+        cache = copy.deepcopy(self.cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(times)
+        return cache
+
+    def before(self, states: Tensor) -> Tensor:
+        """The states of whole prompts, given those behind the prefix."""
+        if self.states is None:
+            return states
+        return torch.cat([self.states.expand(len(states), -1, -1), states], dim=1)

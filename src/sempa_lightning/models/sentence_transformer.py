@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import write_json
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.causal_lm import max_positions
-from sempa_lightning.models.embedder import Readout, decoder
+from sempa_lightning.models.causal_lm import decoder, max_positions
+from sempa_lightning.models.embedder import Readout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
 from sempa_lightning.prompts.sentence import end_with_full_stop

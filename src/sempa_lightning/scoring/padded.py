@@ -1,12 +1,26 @@
 """The plain layout: one padded sequence, prompt and completion, for each candidate."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sempa_lightning.types import PreferenceBatch, TokenizedRow
+from sempa_lightning.types import PaddedSequences, PreferenceBatch, TokenizedRow
+
+
+@dataclass(frozen=True)
+class Padded:
+    """One sequence for each candidate: works with every model, and reads the prompt once for each candidate."""
+
+    def num_tokens(self, row: TokenizedRow) -> int:
+        """Tokens of all sequences of the row, padding among them included."""
+        return len(row.completion_ids) * (len(row.prompt_ids) + max(map(len, row.completion_ids)))
+
+    def __call__(self, rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
+        """Pad prompts on the left and completions on the right."""
+        return pad(rows, pad_token_id)
 
 
 def pad(rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
@@ -22,37 +36,22 @@ def pad(rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
         input_ids[sequence, start:stop] = torch.tensor([*prompt, *completion])
         attention_mask[sequence, start:stop] = True
         completion_mask[sequence, before:stop] = True
-    counts = torch.tensor([len(row.completion_ids) for row in rows])
-    return PreferenceBatch(
-        row_ids=[row.id for row in rows],
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        completion_mask=completion_mask,
-        candidate_mask=torch.arange(int(counts.max())) < counts[:, None],
-        num_chosen=torch.tensor([row.num_chosen for row in rows]),
-    )
+    return PreferenceBatch.of(rows, PaddedSequences(input_ids, attention_mask, completion_mask))
 
 
-def completion_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
-    """Log-probability of each completion and its end token given the prompt: summed over tokens, in nats, float32.
+def padded_logps(policy: nn.Module, sequences: PaddedSequences) -> Float[Tensor, " candidates"]:
+    """Log-probability of each live candidate, out of the logits that the model itself computes.
 
-    Absent candidates are 0. The language-model head runs on the columns of completions only.
+    The language-model head runs on the columns of completions only.
     """
-    kept = batch.completion_mask.any(0).sum() + 1  # the last prompt column predicts the first completion token
+    kept = sequences.completion_mask.any(0).sum() + 1  # the last prompt column predicts the first completion token
     logits: Tensor = policy(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask.long(),
-        position_ids=(batch.attention_mask.cumsum(-1) - 1).clamp(min=0),
+        input_ids=sequences.input_ids,
+        attention_mask=sequences.attention_mask.long(),
+        position_ids=(sequences.attention_mask.cumsum(-1) - 1).clamp(min=0),
         logits_to_keep=int(kept),
         use_cache=False,
     ).logits[:, :-1]
-    targets = batch.input_ids[:, -logits.shape[1] :]
+    targets = sequences.input_ids[:, -logits.shape[1] :]
     logps = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    summed = (logps * batch.completion_mask[:, -logits.shape[1] :]).sum(-1)
-    return summed.new_zeros(batch.candidate_mask.shape).masked_scatter(batch.candidate_mask, summed)
-
-
-def completion_lengths(batch: PreferenceBatch) -> Int[Tensor, "anchors candidates"]:
-    """Scored tokens of each candidate, end token included; 0 where the candidate is absent."""
-    lengths = batch.completion_mask.sum(-1)
-    return lengths.new_zeros(batch.candidate_mask.shape).masked_scatter(batch.candidate_mask, lengths)
+    return (logps * sequences.completion_mask[:, -logits.shape[1] :]).sum(-1)

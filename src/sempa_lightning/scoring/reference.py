@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,9 +10,12 @@ from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
 
+from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.causal_lm import evaluating
-from sempa_lightning.scoring.padded import completion_logps
+from sempa_lightning.models.causal_lm import causal_lm, evaluating
+from sempa_lightning.models.weights_hash import weights_hash
+from sempa_lightning.scoring.logp_cache import LogpCache, key
+from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.types import PreferenceBatch
 
 
@@ -25,6 +28,9 @@ class Reference(Protocol):
 
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
         """Log-probabilities of the completions under the reference, without gradient."""
+
+    def weights(self, policy: nn.Module) -> dict[str, Tensor]:
+        """What its log-probabilities follow from, by names that do not depend on how a policy is adapted."""
 
 
 class AdapterDisabled:
@@ -63,6 +69,11 @@ class AdapterDisabled:
         with self.active(policy) as model:
             return completion_logps(model, batch)
 
+    def weights(self, policy: PeftModel) -> dict[str, Tensor]:
+        """The weights below the adapter."""
+        named = causal_lm(policy).named_parameters()
+        return {_unadapted(name): weight for name, weight in named if not weight.requires_grad}
+
 
 class Frozen:
     """A frozen copy of the policy as it was at the start: for full fine-tuning, or to go on from an adapter."""
@@ -81,6 +92,61 @@ class Frozen:
         with self.active(policy) as model:
             return completion_logps(model, batch)
 
+    def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
+        """All weights of the copy."""
+        return {_unadapted(name): weight for name, weight in causal_lm(self._model).named_parameters()}
+
+
+class Cached:
+    """Log-probabilities of another reference, computed once and kept on disk.
+
+    A candidate is known by its token ids, under the reference's weights and the precision of the pass; nothing else
+    changes a log-probability, so runs with another learning rate, β, rank, seed or layout of batches compute none
+    again. A row that is not there yet is scored when it is needed, so a first run takes no longer than one without
+    a cache.
+
+    Args:
+        policy: As for every reference.
+        live: Makes the reference, given the policy.
+        cache_dir: Folder of the cache.
+    """
+
+    def __init__(self, policy: nn.Module, live: Callable[..., Reference], cache_dir: str) -> None:
+        self._live = live(policy=policy)
+        self._folder = local_path(cache_dir) / "reference"
+        self._caches: dict[str, LogpCache] = {}
+
+    def active(self, policy: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:
+        """Lend the reference: what is not a log-probability of a completion is not kept."""
+        return self._live.active(policy)
+
+    def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
+        """Look up; score the whole batch if a candidate of it is missing."""
+        cache = self._cache(policy)
+        keys = [key(row.prompt_ids, completion) for row in batch.rows for completion in row.completion_ids]
+        known = cache.get(keys)
+        if known is None:
+            logps = self._live.logps(policy, batch)
+            if logps.isfinite().all():
+                cache.put(keys, logps[batch.candidate_mask].tolist())
+            return logps
+        mask = batch.candidate_mask
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, torch.tensor(known, device=mask.device))
+
+    def weights(self, policy: nn.Module) -> dict[str, Tensor]:
+        """Those of the reference."""
+        return self._live.weights(policy)
+
+    def _cache(self, policy: nn.Module) -> LogpCache:
+        """The cache of the precision that the pass runs in."""
+        parameter = next(policy.parameters())
+        autocast = torch.is_autocast_enabled(parameter.device.type)
+        precision = str(torch.get_autocast_dtype(parameter.device.type) if autocast else parameter.dtype)
+        if precision not in self._caches:
+            name = weights_hash(policy, self._live.weights(policy), self._folder / "hashes")
+            self._caches[precision] = LogpCache(self._folder / name / precision.removeprefix("torch."))
+        return self._caches[precision]
+
 
 class NoReference:
     """No reference at all: its log-probabilities are 0, for objectives that need none.
@@ -97,4 +163,13 @@ class NoReference:
 
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:  # noqa: ARG002
         """Zeros."""
-        return torch.zeros(batch.candidate_mask.shape, device=batch.input_ids.device)
+        return torch.zeros(batch.candidate_mask.shape, device=batch.candidate_mask.device)
+
+    def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
+        """None."""
+        return {}
+
+
+def _unadapted(name: str) -> str:
+    """The name that a weight has in the model without an adapter around it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

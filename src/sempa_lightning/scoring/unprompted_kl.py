@@ -1,14 +1,12 @@
 """How far the policy has moved from the reference where no prompt asks for a paraphrase."""
 
-import itertools
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from sempa_lightning.metrics.language import token_kl
+from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.scoring.head import divergences, lm_head
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.types import PreferenceBatch
 
@@ -23,24 +21,23 @@ def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatc
     Raises:
         UserError: If there is no reference model.
     """
-    texts = [torch.cat([ids[:-1] for ids in candidates]) for candidates in _completions(batch)]
+    device = batch.candidate_mask.device
+    texts = [
+        torch.tensor([token for completion in row.completion_ids for token in completion[:-1]], device=device)
+        for row in batch.rows
+    ]
     input_ids = pad_sequence(texts, batch_first=True)
     mask = pad_sequence([torch.ones_like(text, dtype=torch.bool) for text in texts], batch_first=True)
     with torch.no_grad(), reference.active(policy) as model:
-        reference_logits = _logits(model, input_ids, mask)
-    targets = F.pad(mask[:, 1:], (1, 0))  # the first token is predicted from nothing
-    divergence = token_kl(_logits(policy, input_ids, mask), reference_logits, targets)
-    return divergence.sum(-1) / targets.sum(-1).clamp(min=1)
+        reference_states, reference_head = _states(model, input_ids, mask), lm_head(model)
+    predicting = mask[:, 1:]  # the first token is predicted from nothing
+    states = _states(policy, input_ids, mask)[predicting]
+    kl = divergences(states, lm_head(policy), reference_states[predicting], reference_head)
+    summed = kl.new_zeros(mask.shape)[:, 1:].masked_scatter(predicting, kl).sum(-1)
+    return summed / predicting.sum(-1).clamp(min=1)
 
 
-def _completions(batch: PreferenceBatch) -> list[tuple[Tensor, ...]]:
-    """Token ids of each anchor's candidates, end tokens included."""
-    lengths = batch.completion_mask.sum(-1).tolist()
-    ids = torch.split(batch.input_ids[batch.completion_mask], lengths)
-    at = [0, *batch.candidate_mask.sum(-1).cumsum(0).tolist()]
-    return [ids[start:stop] for start, stop in itertools.pairwise(at)]
-
-
-def _logits(model: nn.Module, input_ids: Tensor, mask: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=input_ids, attention_mask=mask.long(), use_cache=False).logits
-    return logits
+def _states(model: nn.Module, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """States that predict the second token and those after it."""
+    states: Tensor = decoder(model)(input_ids=input_ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
+    return states[:, :-1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.scoring.logps import check_layout
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
@@ -54,6 +55,7 @@ class TrainingModule(LightningModule):
         self._max_grad_norm = max_grad_norm
         self._val_sums: dict[str, Tensor] = {}
         self._not_finite: list[str] = []
+        self._layout_checked = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule for the run's number of steps."""
@@ -66,6 +68,14 @@ class TrainingModule(LightningModule):
         """Check that gradients will have somewhere to go."""
         if not any(parameter.requires_grad for parameter in self.policy.parameters()):
             raise UserError("no parameter of the policy is trainable: choose an adapter or full fine-tuning")
+
+    def on_train_batch_start(self, step: StepBatch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
+        """Check on the first batch that the model can be scored in the layout of the batches."""
+        if not self._layout_checked:
+            for batch in step.micro_batches[:1]:
+                if isinstance(batch, PreferenceBatch):
+                    check_layout(self.policy, batch)
+            self._layout_checked = True
 
     def training_step(self, step: StepBatch, _: int) -> None:
         """Accumulate the gradients of the step's micro-batches, clip, update."""

@@ -4,7 +4,7 @@ from torch import nn
 
 from sempa_lightning.losses import PreferenceLoss
 from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
-from sempa_lightning.scoring.padded import completion_lengths, completion_logps
+from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.types import PreferenceBatch, Terms
@@ -32,7 +32,7 @@ class Preference:
         logps = completion_logps(policy, batch)
         log_ratios = logps - reference.logps(policy, batch)
         preference = self._loss(log_ratios, batch.candidate_mask, batch.num_chosen)
-        nll = -logps[:, 0] / completion_lengths(batch)[:, 0]
+        nll = -logps[:, 0] / batch.completion_lengths[:, 0]
         losses = preference + self._nll_weight * nll
 
         logps, rewards = logps.detach(), self._loss.beta * log_ratios.detach()

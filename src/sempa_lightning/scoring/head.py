@@ -1,0 +1,197 @@
+"""From hidden states to log-probabilities and divergences of tokens, without ever holding all logits.
+
+With a frozen linear head the gradient with respect to the states is formed while the logits are there, so backward
+multiplies no matrix; with any other head each chunk is computed again in backward. Either way peak memory does not
+depend on the number of tokens times the size of the vocabulary.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sempa_lightning.models.causal_lm import causal_lm
+
+# Logits that exist at once: 64 MiB in float32.
+_MAX_LOGITS = 2**24
+
+
+class LmHead(NamedTuple):
+    """The last layer of a language model, and what the model does to its outputs.
+
+    Attributes:
+        layer: From hidden states to logits.
+        vocab_size: Number of logits.
+        scale: Logits are multiplied by this.
+        softcap: Then squashed to between -softcap and softcap, as softcap · tanh(logits / softcap); None leaves them.
+    """
+
+    layer: nn.Module
+    vocab_size: int
+    scale: float
+    softcap: float | None
+
+    @property
+    def frozen_linear(self) -> bool:
+        """Whether it is one matrix without gradient."""
+        return isinstance(self.layer, nn.Linear) and not any(p.requires_grad for p in self.layer.parameters())
+
+    def log_softmax(self, states: Tensor) -> Tensor:
+        """Log-probabilities over the vocabulary, float32."""
+        logits: Tensor = self.layer(states).float() * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits.log_softmax(-1)
+
+
+def lm_head(policy: nn.Module) -> LmHead:
+    """The policy's head, with what its config says of scale and soft-cap (Gemma, Cohere, Granite)."""
+    model = causal_lm(policy)
+    layer, config = model.get_output_embeddings(), model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+    return LmHead(layer, config.vocab_size, scale, getattr(config, "final_logit_softcapping", None))
+
+
+def target_logps(
+    states: Float[Tensor, "scored hidden"], head: LmHead, targets: Int[Tensor, " scored"]
+) -> Float[Tensor, " scored"]:
+    """Log-probability of each target given the state that predicts it, in nats, float32."""
+    if head.frozen_linear:
+        logps: Tensor = _TargetLogps.apply(states, head, targets, _needs_gradient(states))  # type: ignore[no-untyped-call]
+        return logps
+
+    def chunk_logps(chunk: Tensor, target: Tensor) -> Tensor:
+        return head.log_softmax(chunk).gather(-1, target[:, None])[:, 0]
+
+    return torch.cat([checkpoint(chunk_logps, *chunk, use_reentrant=False) for chunk in _chunks(head, states, targets)])
+
+
+def divergences(
+    states: Float[Tensor, "tokens hidden"],
+    head: LmHead,
+    reference_states: Float[Tensor, "tokens hidden"],
+    reference_head: LmHead,
+) -> Float[Tensor, " tokens"]:
+    """KL(policy ‖ reference) of the next-token distributions at each state, in nats, float32.
+
+    Gradients flow to the policy's states alone.
+    """
+    if head.frozen_linear:
+        inputs = (states, head, reference_states, reference_head, _needs_gradient(states))
+        kl: Tensor = _Divergences.apply(*inputs)  # type: ignore[no-untyped-call]
+        return kl
+
+    def chunk_kl(chunk: Tensor, reference_chunk: Tensor) -> Tensor:
+        with torch.no_grad():
+            reference = reference_head.log_softmax(reference_chunk)
+        policy = head.log_softmax(chunk)
+        return (policy.exp() * (policy - reference)).sum(-1)
+
+    chunks = _chunks(head, states, reference_states)
+    return torch.cat([checkpoint(chunk_kl, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+class _TargetLogps(torch.autograd.Function):
+    """Each log-probability depends on one state alone: its gradient there is (one-hot - softmax) · weight."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: LmHead, targets: Tensor, with_gradient: bool) -> Tensor:  # noqa: ANN401
+        logps, gradients, matrix = [], [], _Matrix(head, states)
+        for chunk, target in _chunks(head, states, targets):
+            logits = matrix.logits(chunk)
+            log_total = logits.logsumexp(-1, keepdim=True)
+            logps.append((logits.gather(-1, target[:, None]) - log_total)[:, 0])
+            if with_gradient:
+                slope = matrix.softcap_slope(logits)
+                gradient = logits.sub_(log_total).exp_().neg_()
+                gradient.scatter_add_(-1, target[:, None], gradient.new_ones(len(target), 1))
+                gradients.append(matrix.gradient(gradient, slope))
+        if with_gradient:
+            ctx.save_for_backward(torch.cat(gradients).to(states.dtype))
+        return torch.cat(logps)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        (gradient,) = ctx.saved_tensors
+        return upstream[:, None].to(gradient.dtype) * gradient, None, None, None
+
+
+class _Divergences(torch.autograd.Function):
+    """With d = log p - log q, the divergence is Σ p·d, and its gradient with respect to the logits p·(d - Σ p·d)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        states: Tensor,
+        head: LmHead,
+        reference_states: Tensor,
+        reference_head: LmHead,
+        with_gradient: bool,
+    ) -> Tensor:
+        kls, gradients, matrix = [], [], _Matrix(head, states)
+        for chunk, reference_chunk in _chunks(head, states, reference_states):
+            logits = matrix.logits(chunk)
+            slope = matrix.softcap_slope(logits) if with_gradient else None
+            policy = logits.sub_(logits.logsumexp(-1, keepdim=True))
+            difference = policy - reference_head.log_softmax(reference_chunk)
+            policy.exp_()
+            kl = (policy * difference).sum(-1)
+            kls.append(kl)
+            if with_gradient:
+                gradients.append(matrix.gradient(difference.sub_(kl[:, None]).mul_(policy), slope))
+        if with_gradient:
+            ctx.save_for_backward(torch.cat(gradients).to(states.dtype))
+        return torch.cat(kls)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
+        (gradient,) = ctx.saved_tensors
+        return upstream[:, None].to(gradient.dtype) * gradient, None, None, None, None
+
+
+class _Matrix:
+    """A frozen linear head, its weight cast once to the dtype that autocast computes in.
+
+    Args:
+        head: The head.
+        states: What it is applied to.
+    """
+
+    def __init__(self, head: LmHead, states: Tensor) -> None:
+        layer: Any = head.layer
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
+        self._head = head
+        self._weight = layer.weight.to(dtype)
+        self._bias = None if layer.bias is None else layer.bias.to(dtype)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits, float32, in memory of their own."""
+        logits = F.linear(states.to(self._weight.dtype), self._weight, self._bias).float().mul_(self._head.scale)
+        if self._head.softcap is not None:
+            logits.div_(self._head.softcap).tanh_().mul_(self._head.softcap)
+        return logits
+
+    def softcap_slope(self, logits: Tensor) -> Tensor | None:
+        """Derivative of the soft-cap at these logits; None for 1."""
+        return None if self._head.softcap is None else 1 - (logits / self._head.softcap) ** 2
+
+    def gradient(self, gradient: Tensor, slope: Tensor | None) -> Tensor:
+        """From the gradient of the final logits to that of the states."""
+        if slope is not None:
+            gradient *= slope
+        summed: Tensor = gradient.to(self._weight.dtype) @ self._weight
+        return summed.mul_(self._head.scale)
+
+
+def _chunks(head: LmHead, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    size = max(1, _MAX_LOGITS // head.vocab_size)
+    return zip(*(torch.split(column, size) for column in columns), strict=True)
+
+
+def _needs_gradient(states: Tensor) -> bool:
+    return torch.is_grad_enabled() and states.requires_grad
