@@ -3,38 +3,34 @@
 SEMPA_DATA_DIR=<folder> python benchmarks/parity_trl.py [--model <folder>]
 """
 
-import os
-
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL reports each trainer that is built; read at import
-
 import argparse
 import json
-import logging
-import sys
 import tempfile
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
-import lightning
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, PrinterCallback
 
-from sempa_lightning.data.rows import Row
+from peers import (
+    BETAS,
+    EPS,
+    LORA,
+    WEIGHT_DECAY,
+    fit_rows,
+    our_trainer,
+    preference_texts,
+    require,
+    tell,
+    trl_trainer,
+)
 from sempa_lightning.data.steps import StepLoader
-from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce
-from sempa_lightning.models.adapters import Lora
 from sempa_lightning.models.causal_lm import load_causal_lm, max_positions
-from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.scoring.padded import pad
 from sempa_lightning.scoring.reference import AdapterDisabled
 from sempa_lightning.training.module import TrainingModule
@@ -42,16 +38,8 @@ from sempa_lightning.training.objectives.preference import Preference
 from sempa_lightning.training.optimizers import cosine_with_warmup
 from sempa_lightning.types import StepBatch, TokenizedRow
 
-try:
-    from trl import DPOConfig, DPOTrainer
-except ModuleNotFoundError:
-    sys.exit("error: this benchmark needs trl: pip install 'sempa-lightning[bench]'")
-
-PROMPT = PromptTemplate(
-    text='Keep the same meaning of this sentence: "{sentence}", while making some changes.', separator="\n"
-)
 NUM_ROWS, BATCH_SIZE, EPOCHS = 64, 8, 3
-BETA, LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY = 0.1, 2e-3, (0.9, 0.95), 1e-8, 0.1
+BETA, LEARNING_RATE = 0.1, 2e-3
 MAX_GRAD_NORM = 0.4  # low enough that most steps are clipped
 WARMUP_RATIO = 0.125  # 3 of 24 steps, a whole number: we round the warm-up down, transformers rounds it up
 LOSS_BAR = GRADIENT_BAR = 1e-4
@@ -68,30 +56,6 @@ class Curve(NamedTuple):
 
     losses: list[float]
     gradients: dict[str, Tensor]
-
-
-def nli_rows() -> Iterator[Row]:
-    """Yield real triplets: the entailment is chosen, the contradiction rejected."""
-    if not (folder := os.environ.get("SEMPA_DATA_DIR")):
-        raise UserError("SEMPA_DATA_DIR is not set: it must name the folder of real data")
-    path = Path(folder) / "nli" / "nli_triplets.jsonl"
-    if not path.is_file():
-        raise UserError(f"no file {path}: SEMPA_DATA_DIR must name the folder of real data")
-    with path.open(encoding="utf-8") as lines:
-        for triplet in map(json.loads, lines):
-            yield Row(triplet["premise"], (triplet["entailment"],), (triplet["contradiction"],))
-
-
-def fit_rows(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[tuple[Row, TokenizedRow]]:
-    """Take the first rows whose token-level and text-level joins agree, as text and as token ids."""
-    tokenize = RowTokenizer(tokenizer, PROMPT, max_length, unfit="drop")
-    dropped: Counter[str] = Counter()
-    fit = ((row, tokens) for row in nli_rows() for tokens in tokenize([row], dropped))
-    pairs = list(islice(fit, NUM_ROWS))
-    if len(pairs) < NUM_ROWS:
-        raise UserError(f"{NUM_ROWS} fit rows are needed, but there are {len(pairs)}; dropped: {dict(dropped)}")
-    print(f"{NUM_ROWS} rows; dropped on the way: {dropped.total()}")
-    return pairs
 
 
 def record_first_gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -125,64 +89,23 @@ def train_ours(policy: nn.Module, rows: Sequence[TokenizedRow], pad_token_id: in
         on_train_batch_end=lambda trainer, *_: losses.append(trainer.callback_metrics["train/loss"].item())
     )
     gradients = record_first_gradients(policy)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        callbacks=[keep_loss],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = our_trainer(max_epochs=EPOCHS, callbacks=[keep_loss])
     trainer.fit(module, StepLoader(steps, range(len(steps)), num_workers=0))
     return Curve(losses, gradients)
 
 
-def trl_trainer(
-    model: nn.Module, policy: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], folder: str
-) -> DPOTrainer:
-    """Build TRL's trainer over the same rows, its adapter holding the policy's weights."""
-    config = DPOConfig(
-        output_dir=folder,
-        loss_type=["sigmoid"],
-        beta=BETA,
-        max_length=None,
-        per_device_train_batch_size=BATCH_SIZE,
-        num_train_epochs=EPOCHS,
-        train_sampling_strategy="sequential",
-        optim="adamw_torch",
-        learning_rate=LEARNING_RATE,
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        adam_epsilon=EPS,
-        weight_decay=WEIGHT_DECAY,
-        lr_scheduler_type="cosine",
-        warmup_steps=WARMUP_RATIO,
-        max_grad_norm=MAX_GRAD_NORM,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    texts = {
-        "prompt": [PROMPT.prompt(tokenizer, row.anchor) for row in rows],
-        "chosen": [row.chosen[0] for row in rows],
-        "rejected": [row.rejected[0] for row in rows],
+def trl_settings(folder: str) -> dict[str, Any]:
+    """What TRL's trainer is told beside what `trl_trainer` says."""
+    return {
+        "output_dir": folder,
+        "beta": BETA,
+        "per_device_train_batch_size": BATCH_SIZE,
+        "num_train_epochs": EPOCHS,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": WARMUP_RATIO,
+        "max_grad_norm": MAX_GRAD_NORM,
     }
-    trainer = DPOTrainer(
-        model,
-        args=config,
-        train_dataset=datasets.Dataset.from_dict(texts),
-        processing_class=tokenizer,
-        peft_config=policy.peft_config["default"],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.model.load_state_dict(policy.state_dict())
-    return trainer
 
 
 def check_token_ids(ours: Sequence[TokenizedRow], theirs: datasets.Dataset) -> None:
@@ -224,26 +147,21 @@ def report(ours: Curve, theirs: Curve) -> list[str]:
     return [f"{name}: {value:.3g} is not below {bar:g}" for name, value, bar in bars if not value < bar]
 
 
-def be_quiet() -> None:
-    """Keep progress bars, advice and announced deprecations out of the table."""
-    datasets.disable_progress_bars()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    warnings.filterwarnings("ignore", module="lightning")
-
-
 def main(path: str) -> None:
     """Train on both sides and compare.
 
     Raises:
         UserError: If data or model are missing, token ids differ, or a bar is missed.
     """
+    require("trl")
     torch.manual_seed(0)
     model, tokenizer = load_causal_lm(path)
-    rows, tokenized = zip(*fit_rows(tokenizer, max_positions(model)), strict=True)
-    policy = Lora(r=8, alpha=32, dropout=0.0, target_modules="all-linear").attach(model)
+    rows, tokenized = zip(*fit_rows(tokenizer, max_positions(model), NUM_ROWS), strict=True)
+    policy = LORA.attach(model)
+    texts = datasets.Dataset.from_dict(preference_texts(tokenizer, rows))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trl_trainer(load_causal_lm(path).model, policy, tokenizer, rows, folder)
+        lora, start = policy.peft_config["default"], policy.state_dict()
+        trainer = trl_trainer(load_causal_lm(path).model, lora, start, tokenizer, texts, **trl_settings(folder))
         check_token_ids(tokenized, trainer.train_dataset)
         gradients = record_first_gradients(trainer.model)
         trainer.train()
@@ -257,8 +175,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pkg://sempa_lightning/assets/nano", help="folder or Hub name")
     path = parser.parse_args().model
-    be_quiet()
-    try:
-        main(path)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    tell(partial(main, path))

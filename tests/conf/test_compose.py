@@ -21,7 +21,7 @@ TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "eval", "logger", "loss", "max_grad_norm", "model", "monitor",
         "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
-        "scheduler", "seed", "trainer",
+        "scheduler", "scoring", "seed", "trainer",
     },
     "export": {"formats", "out", "push", "run"},
 }  # fmt: skip
@@ -52,7 +52,8 @@ PAPER = {
     "data.max_rows": None,
     "data.max_length": 1024,
     "data.batch_size": 256,
-    "data.micro_batch_size": 8,
+    "data.micro_batch_tokens": 2048,
+    "data.layout._target_": "sempa_lightning.scoring.packed.Packed",
     "data.seed": 42,
     "seed": 42,
     "adapter._target_": "sempa_lightning.models.adapters.Lora",
@@ -66,7 +67,8 @@ PAPER = {
     "objective.loss.ranking": "top",
     "objective.nll_weight": 0.0,
     "objective.kl_weight": 0.0,
-    "reference._target_": "sempa_lightning.scoring.reference.AdapterDisabled",
+    "reference._target_": "sempa_lightning.scoring.reference.Cached",
+    "reference.live._target_": "sempa_lightning.scoring.reference.AdapterDisabled",
     "optimizer._target_": "torch.optim.AdamW",
     "optimizer.lr": 1e-4,
     "optimizer.weight_decay": 0.1,

@@ -9,9 +9,11 @@ import torch
     [("32-true", torch.float32, "preference"), ("64-true", torch.float64, "preference_nll_kl")],
 )
 def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype, objective):
-    """Five steps, four of 8 rows and one of 7, in one forward pass each or in two."""
+    """Five steps, four of 8 rows and one of 7, in one forward pass each or in several."""
     words = [*every_step, f"trainer.precision={precision}", f"objective={objective}", "data.max_rows=39"]
-    whole, halves = (steps(train(tmp_path / str(size), f"data.micro_batch_size={size}", *words)) for size in (8, 4))
+    whole, parts = (
+        steps(train(tmp_path / str(tokens), f"data.micro_batch_tokens={tokens}", *words)) for tokens in (4096, 256)
+    )
     assert len(whole.losses) == 5
     assert {weight.dtype for weight in whole.weights.values()} == {dtype}
-    whole.assert_equal(halves, tolerance=1e-6)
+    whole.assert_equal(parts, tolerance=1e-6)

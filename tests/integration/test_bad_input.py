@@ -90,7 +90,8 @@ def test_no_row_is_short_enough(told):
         ("monitor=eval/sts/dev/spearmann", "eval/sts/dev/spearmann"),
         ("seed=x", "seed=x is not a whole number"),
         ("data.batch_size=0", "data.batch_size=0 is not a whole number above 0"),
-        ("data.micro_batch_size=-1", "data.micro_batch_size=-1 is not a whole number above 0"),
+        ("data.micro_batch_tokens=-1", "data.micro_batch_tokens=-1 is not a whole number above 0"),
+        ("scoring.sequence_tokens=0", "scoring.sequence_tokens=0 is not a whole number above 0"),
     ],
 )
 def test_a_config_that_cannot_be(told, word, expected):

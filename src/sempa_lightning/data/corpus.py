@@ -30,9 +30,9 @@ class BlockCollator:
         """Target tokens."""
         return len(row["input_ids"]) - 1
 
-    def length(self, row: Block) -> int:
+    def num_tokens(self, rows: Sequence[Block]) -> int:
         """Tokens."""
-        return len(row["input_ids"])
+        return sum(len(row["input_ids"]) for row in rows)
 
     def __call__(self, rows: Sequence[Block]) -> TextBatch:
         """Stack blocks of equal length."""

@@ -45,9 +45,9 @@ class PreferenceCollator:
         """One: the loss is a mean over anchors."""
         return 1
 
-    def length(self, row: TokenizedRow) -> int:
-        """Tokens that the layout needs for the row."""
-        return self._layout.num_tokens(row)
+    def num_tokens(self, rows: Sequence[TokenizedRow]) -> int:
+        """Tokens that the layout needs for the rows."""
+        return self._layout.num_tokens(rows)
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> PreferenceBatch:
         """Lay the rows out."""

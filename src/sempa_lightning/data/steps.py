@@ -35,8 +35,8 @@ class Collator(Protocol[Row_contra]):
     def size(self, row: Row_contra) -> int:
         """What the row adds to `StepBatch.size`."""
 
-    def length(self, row: Row_contra) -> int:
-        """Tokens that the row takes up in a forward pass: rows of like length are forwarded together."""
+    def num_tokens(self, rows: Sequence[Row_contra]) -> int:
+        """Tokens that the rows take up in one forward pass."""
 
     def __call__(self, rows: Sequence[Row_contra]) -> Batch:
         """Lay out one micro-batch."""
@@ -94,7 +94,7 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
         rows = [self._rows[index] for index in step]
         share = rows[self._rank :: self._world_size]
         weight = 1.0 if share else 0.0
-        share = sorted(share or rows[:1], key=self._collator.length, reverse=True)
+        share = sorted(share or rows[:1], key=lambda row: self._collator.num_tokens([row]), reverse=True)
         return StepBatch(
             micro_batches=[self._collator(rows) for rows in self._cut(share)],  # type: ignore[arg-type]
             size=sum(self._collator.size(row) for row in rows),
@@ -104,14 +104,10 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
     def _cut(self, rows: list[Row]) -> list[list[Row]]:
         """Runs of rows within the budget."""
         cuts: list[list[Row]] = [[]]
-        tokens = 0
         for row in rows:
-            length = self._collator.length(row)
-            if cuts[-1] and tokens + length > self._micro_batch_tokens:
+            if cuts[-1] and self._collator.num_tokens([*cuts[-1], row]) > self._micro_batch_tokens:
                 cuts.append([])
-                tokens = 0
             cuts[-1].append(row)
-            tokens += length
         return cuts
 
 

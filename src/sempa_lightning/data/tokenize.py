@@ -30,7 +30,7 @@ class RowTokenizer:
         unfit: `error` stops at the first unfit row and names it; `drop` leaves it out and counts it.
 
     Raises:
-        UserError: If `unfit` is neither.
+        UserError: If `unfit` is neither, or if the tokenizer has no end token.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,6 +42,8 @@ class RowTokenizer:
         """Check the choice."""
         if self.unfit not in ("error", "drop"):
             raise UserError(f"data.unfit={self.unfit}: set error or drop")
+        if self.tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end token, so no completion could end: give it an eos_token")
 
     def __call__(self, rows: Iterable[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
         """Yield tokenised rows; add what was left out, by reason, to `dropped`.

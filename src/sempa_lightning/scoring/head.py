@@ -52,6 +52,8 @@ def lm_head(policy: nn.Module) -> LmHead:
     """The policy's head, with what its config says of scale and soft-cap (Gemma, Cohere, Granite)."""
     model = causal_lm(policy)
     layer, config = model.get_output_embeddings(), model.config.get_text_config()
+    if getattr(layer, "disable_adapters", False):  # else an adapter on the head would be on again when it is used
+        layer = layer.base_layer
     scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
     return LmHead(layer, config.vocab_size, scale, getattr(config, "final_logit_softcapping", None))
 

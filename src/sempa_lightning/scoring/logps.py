@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import evaluating
 from sempa_lightning.scoring.packed import packed_logps
 from sempa_lightning.scoring.padded import pad, padded_logps
 from sempa_lightning.types import PaddedSequences, PreferenceBatch
@@ -34,11 +35,14 @@ def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
     """
     device, dtype = batch.candidate_mask.device, next(policy.parameters()).dtype
     remedy = "set scoring=padded"
+    padded = pad(batch.rows, pad_token_id=0).to(device)
     try:
-        found = completion_logps(policy, batch)
+        with evaluating(policy):
+            found, expected = completion_logps(policy, batch), completion_logps(policy, padded)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the model cannot score {_name(batch)} ({error}): {remedy}") from error
-    expected = completion_logps(policy, pad(batch.rows, pad_token_id=0).to(device))
     # In half precision, rounding alone moves a sum of logits by per cents.
     atol, rtol = (1e-3, 1e-4) if dtype == torch.float32 else (0.5, 0.02)
     if not torch.allclose(found, expected, rtol=rtol, atol=atol):

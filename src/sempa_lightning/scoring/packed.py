@@ -38,14 +38,14 @@ class Packed:
         if not isinstance(self.sequence_tokens, int) or self.sequence_tokens < 1:
             raise UserError(f"scoring.sequence_tokens={self.sequence_tokens} is not a whole number above 0")
 
-    def num_tokens(self, row: TokenizedRow) -> int:
-        """Tokens of the prompt and of all completions but their last, which predict nothing."""
-        return len(row.prompt_ids) + sum(len(completion) - 1 for completion in row.completion_ids)
+    def num_tokens(self, rows: Sequence[TokenizedRow]) -> int:
+        """Tokens of prompts and of completions without their last, which predict nothing; trunk and padding aside."""
+        return sum(map(_num_tokens, rows))
 
     def __call__(self, rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
         """Fill sequences evenly, longest anchors first."""
         sequences = [
-            _Tree([rows[place] for place in places], places) for places in self._evenly([*map(self.num_tokens, rows)])
+            _Tree([rows[place] for place in places], places) for places in self._evenly([*map(_num_tokens, rows)])
         ]
         width = max(len(row.completion_ids) for row in rows)
 
@@ -82,6 +82,10 @@ class Packed:
             length, places = filled[shortest]
             filled[shortest] = (length + lengths[place], [*places, place])
         return [places for _, places in filled]
+
+
+def _num_tokens(row: TokenizedRow) -> int:
+    return len(row.prompt_ids) + sum(len(completion) - 1 for completion in row.completion_ids)
 
 
 class _Tree:

@@ -14,9 +14,10 @@ from sempa_lightning.types import PaddedSequences, PreferenceBatch, TokenizedRow
 class Padded:
     """One sequence for each candidate: works with every model, and reads the prompt once for each candidate."""
 
-    def num_tokens(self, row: TokenizedRow) -> int:
-        """Tokens of all sequences of the row, padding among them included."""
-        return len(row.completion_ids) * (len(row.prompt_ids) + max(map(len, row.completion_ids)))
+    def num_tokens(self, rows: Sequence[TokenizedRow]) -> int:
+        """Tokens of all sequences, padding included."""
+        completions = [completion for row in rows for completion in row.completion_ids]
+        return len(completions) * (max(len(row.prompt_ids) for row in rows) + max(map(len, completions)))
 
     def __call__(self, rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
         """Pad prompts on the left and completions on the right."""

@@ -12,7 +12,13 @@ BLOCK = 16
 @pytest.fixture
 def corpus(sentences, tiny_tokenizer, tmp_path):
     def make(rewrite=None, **changes):
-        keys = {"block_size": BLOCK, "batch_size": 4, "micro_batch_size": 2, "val_documents": 3, "max_documents": 60}
+        keys = {
+            "block_size": BLOCK,
+            "batch_size": 4,
+            "micro_batch_tokens": 2 * BLOCK,
+            "val_documents": 3,
+            "max_documents": 60,
+        }
         keys |= {"seed": 0, "num_workers": 0, "cache_dir": str(tmp_path)} | changes
         module = CorpusDataModule(sentences, tiny_tokenizer, rewrite, **keys)
         module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -15,7 +15,9 @@ from sempa_lightning.data.sources.triplets import Triplets
 from sempa_lightning.data.table import FileTable
 from sempa_lightning.errors import UserError
 from sempa_lightning.prompts.template import PromptTemplate
-from sempa_lightning.types import PreferenceBatch, TokenizedRow
+from sempa_lightning.scoring.packed import Packed
+from sempa_lightning.scoring.padded import Padded
+from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow
 
 WORDS = ["[UNK]", "</s>", "<pad>", "say", "again", *(f"w{number}" for number in range(200))]
 
@@ -61,7 +63,8 @@ def datamodule(tmp_path: Path, *, train: int = 10, dev: int = 3, **changes: Any)
         "group": False,
         "max_rows": None,
         "batch_size": 4,
-        "micro_batch_size": 3,
+        "layout": Padded(),
+        "micro_batch_tokens": 48,
         "seed": 1,
         "num_workers": 0,
         "cache_dir": str(tmp_path / "cache"),
@@ -88,8 +91,9 @@ def batches(loader: Any) -> list[PreferenceBatch]:
 def test_batch_holds_the_row_in_tokens(tmp_path):
     module = ready(datamodule(tmp_path, train=1, dev=2))
     (batch,) = batches(module.val_dataloader())
-    assert batch.candidate_mask.tolist() == [[True, True, False], [True, True, True]]
-    sequences = [row[mask].tolist() for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    # The longest first.
+    assert batch.candidate_mask.tolist() == [[True, True, True], [True, True, False]]
+    sequences = [row[mask].tolist() for row, mask in zip(*batch.sequences[:2], strict=True)]
     assert sorted(sequences) == sorted(
         ids(words)
         for words in (
@@ -108,7 +112,9 @@ def test_an_epoch_takes_every_row_once_in_steps_of_the_batch_size(tmp_path):
     steps = list(loader)
     assert len(loader) == len(steps) == 3
     assert [step.size for step in steps] == [4, 4, 2]
-    assert [[len(batch.row_ids) for batch in step.micro_batches] for step in steps] == [[3, 1], [3, 1], [2]]
+    # Rows take up 2 or 3 times 7 tokens: no three of these steps fit into 48.
+    assert [[len(batch.row_ids) for batch in step.micro_batches] for step in steps] == [[2, 2], [2, 2], [2]]
+    assert all(batch.sequences.input_ids.numel() <= 48 for step in steps for batch in step.micro_batches)
     row_ids = [row_id for step in steps for batch in step.micro_batches for row_id in batch.row_ids]
     assert len(set(row_ids)) == len(row_ids) == 10
 
@@ -129,14 +135,16 @@ def test_second_reading_asks_no_tokenizer(tmp_path):
     ready(second)
     assert first._tokenize.tokenizer.calls > 0
     assert second._tokenize.tokenizer.calls == 0
-    assert torch.equal(batches(first.val_dataloader())[0].input_ids, batches(second.val_dataloader())[0].input_ids)
+    assert torch.equal(
+        batches(first.val_dataloader())[0].sequences.input_ids, batches(second.val_dataloader())[0].sequences.input_ids
+    )
     assert first.counts == second.counts
 
 
 @pytest.mark.parametrize(
     ("changes", "again"),
     [
-        ({"batch_size": 2, "micro_batch_size": 1, "seed": 9, "num_workers": 1}, False),
+        ({"batch_size": 2, "micro_batch_tokens": 1, "layout": Packed(64), "seed": 9, "num_workers": 1}, False),
         ({"path": "elsewhere.csv", "columns": {"anchor": "a"}}, False),
         ({"group": True}, False),
         ({"max_length": 17}, True),
@@ -221,8 +229,30 @@ def test_missing_file(tmp_path):
         module.prepare_data()
 
 
-def test_collator_counts_anchors_and_the_longest_sequence():
+@pytest.mark.parametrize(
+    ("layout", "length", "input_ids"),
+    [
+        (Padded(), 15, [[1, 2, 3, 4, 9], [1, 2, 3, 4, 5], [1, 2, 3, 4, 9]]),
+        (Packed(64), 4, [[1, 2, 3, 4]]),  # the last token of each candidate is not there
+    ],
+    ids=["padded", "packed"],
+)
+def test_collator_counts_anchors_and_tokens_of_the_layout(layout, length, input_ids):
     row = TokenizedRow("id", [1, 2, 3], [[4], [4, 5], [4]], 1)
-    collate = PreferenceCollator(pad_token_id=0)
-    assert (collate.size(row), collate.length(row)) == (1, 5)
-    assert collate([row]).input_ids.tolist() == [[1, 2, 3, 4, 0], [1, 2, 3, 4, 5], [1, 2, 3, 4, 0]]
+    collate = PreferenceCollator(layout, pad_token_id=9)
+    assert (collate.size(row), collate.num_tokens([row])) == (1, length)
+    assert collate([row]).sequences.input_ids.tolist() == input_ids
+
+
+def test_the_layout_lays_out_every_batch(tmp_path):
+    module = ready(datamodule(tmp_path, layout=Packed(1)))
+    found = batches(module.train_dataloader()) + batches(module.val_dataloader())
+    assert all(isinstance(batch.sequences, PackedSequences) for batch in found)
+    assert all(len(batch.sequences.input_ids) == len(batch.rows) for batch in found)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("key", ["batch_size", "micro_batch_tokens"])
+def test_sizes_are_above_zero(tmp_path, key, size):
+    with pytest.raises(UserError, match=rf"data\.{key}={size} is not a whole number above 0"):
+        datamodule(tmp_path, **{key: size})

@@ -164,3 +164,10 @@ def test_length_limit_is_that_of_the_longest_candidate(tiny_tokenizer):
     assert dropped == {f"longer than {longest - 1} tokens": 2}
     with pytest.raises(UserError, match=rf"{ROW.id}.*longer than {longest - 1} tokens; raise data\.max_length"):
         tokenize(tiny_tokenizer, template, [ROW], max_length=longest - 1)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tiny_tokenizer):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="no end token"):
+        RowTokenizer(tokenizer, PromptTemplate("{sentence}"), 256, "error")

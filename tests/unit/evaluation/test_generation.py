@@ -10,6 +10,7 @@ from sempa_lightning.models.adapters import Lora
 from sempa_lightning.models.embedder import Readout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.scoring.padded import Padded
 from sempa_lightning.scoring.reference import AdapterDisabled
 
 
@@ -17,7 +18,8 @@ from sempa_lightning.scoring.reference import AdapterDisabled
 def subject(tiny_llama, tiny_tokenizer):
     policy = Lora(4, 8, 0.0, "all-linear").attach(tiny_llama)
     prompt = PromptTemplate("{sentence}")
-    return Subject(policy, tiny_tokenizer, Readout(prompt, str, -1, last_token), prompt, AdapterDisabled(policy))
+    readout = Readout(prompt, str, -1, last_token)
+    return Subject(policy, tiny_tokenizer, readout, prompt, AdapterDisabled(policy), Padded())
 
 
 def test_numbers_equal_a_loop_over_tokens(subject, sentences):

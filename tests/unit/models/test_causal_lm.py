@@ -14,7 +14,15 @@ from transformers import (
 )
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.causal_lm import disable_dropout, evaluating, load_causal_lm, max_positions
+from sempa_lightning.models.adapters import Lora
+from sempa_lightning.models.causal_lm import (
+    causal_lm,
+    decoder,
+    disable_dropout,
+    evaluating,
+    load_causal_lm,
+    max_positions,
+)
 
 IDS = torch.arange(1, 13)[None]
 WITH_DROPOUT = {
@@ -160,3 +168,12 @@ def test_evaluating_gives_every_module_its_own_mode_back(tiny_llama):
 def test_max_positions(tiny_llama):
     assert max_positions(tiny_llama) == 256
     assert max_positions(GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=48))) == 48
+
+
+def test_decoder_is_the_model_without_its_head(tiny_llama):
+    assert causal_lm(tiny_llama) is tiny_llama
+    assert decoder(tiny_llama) is tiny_llama.model
+    inner = tiny_llama.model
+    policy = Lora(4, 8, 0.0, "all-linear").attach(tiny_llama)
+    assert causal_lm(policy) is tiny_llama
+    assert decoder(policy) is inner

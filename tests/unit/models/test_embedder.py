@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.adapters import Lora
-from sempa_lightning.models.embedder import Embedder, Readout, decoder
+from sempa_lightning.models.embedder import Embedder, Readout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
 from sempa_lightning.prompts.sentence import end_with_full_stop
@@ -211,9 +211,3 @@ def test_an_adapter_s_dropout_is_off_and_its_weights_are_on(tiny_llama, tiny_tok
     assert (moved - base).abs().max() > 0.01
     assert torch.equal(embedder.encode(SENTENCES), moved)
     close(moved, Embedder(policy.merge_and_unload(), tiny_tokenizer, SEMPA).encode(SENTENCES))
-
-
-def test_decoder_is_the_model_without_its_head(tiny_llama):
-    assert decoder(tiny_llama) is tiny_llama.model
-    inner = tiny_llama.model
-    assert decoder(Lora(4, 8, 0.0, "all-linear").attach(tiny_llama)) is inner

@@ -1,7 +1,6 @@
 """Every layout against one sequence at a time, without padding, on several architectures."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -102,7 +101,7 @@ ROWS = {
 }
 
 
-def build(name, attention="sdpa"):
+def build(name, attention=None):
     model_class, config = ARCHITECTURES[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -110,13 +109,14 @@ def build(name, attention="sdpa"):
         for parameter in model.parameters():
             # Freshly initialised models predict almost uniformly: spread them, so that a wrong column shows.
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    model.set_attn_implementation(attention)
+    if attention is not None:
+        model.set_attn_implementation(attention)
     return model
 
 
-@pytest.fixture(scope="module", params=itertools.product(ARCHITECTURES, ["sdpa", "eager"]), ids=", ".join)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request):
-    return build(*request.param)
+    return build(request.param)
 
 
 @pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
@@ -190,6 +190,23 @@ def test_equals_one_sequence_at_a_time(model, rows, expected, layout):
     assert batch.candidate_mask.equal(live)
     assert (logps[live] < 0).all()
     assert logps[~live].eq(0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_equals_one_sequence_at_a_time_in_eager_attention(name):
+    """It adds its mask where the others choose by it."""
+    model = build(name, "eager")
+    for rows in (ROWS["nothing in common"], ROWS["a long common start"]):
+        expected = expected_logps(model, rows)
+        for layout in LAYOUTS.values():
+            logps = completion_logps(model, layout(rows, PAD))
+            torch.testing.assert_close(logps.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_attention_is_not_eager_elsewhere(model):
+    """Of Gemma 2 the library has no other."""
+    assert (model.config._attn_implementation == "sdpa") == (model.config.model_type != "gemma2")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -297,17 +314,8 @@ def lora(model, target_modules="all-linear"):
     generator = torch.Generator().manual_seed(2)
     for name, parameter in policy.named_parameters():
         if "lora_" in name:
-            parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     return policy
-
-
-def test_with_gradient_checkpointing(layout):
-    rows = random_rows(START)
-    weights = random_weights(rows)
-    policy = FullFineTuning().attach(build("llama")).train()
-    expected = gradients(policy, completion_logps(policy, layout(rows, PAD)), weights)
-    policy.gradient_checkpointing_enable({"use_reentrant": False})
-    assert_same_gradients(gradients(policy, completion_logps(policy, layout(rows, PAD)), weights), expected)
 
 
 @torch.no_grad()

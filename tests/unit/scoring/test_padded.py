@@ -31,7 +31,7 @@ def test_pad_does_not_take_a_pad_token_in_the_text_for_padding():
 
 def test_tokens_of_a_row_are_those_of_its_sequences():
     row = TokenizedRow("a", [1, 2, 3], [[4], [4, 5], [4]], 1)
-    assert Padded().num_tokens(row) == pad([row], PAD).sequences.input_ids.numel() == 15
+    assert Padded().num_tokens([row]) == pad([row], PAD).sequences.input_ids.numel() == 15
 
 
 def test_half_precision_logits_are_summed_in_float32(tiny_llama, batch):

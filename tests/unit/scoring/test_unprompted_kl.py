@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.adapters import FullFineTuning
+from sempa_lightning.models.adapters import FullFineTuning, Lora
+from sempa_lightning.scoring.packed import Packed
 from sempa_lightning.scoring.padded import pad
-from sempa_lightning.scoring.reference import Frozen, NoReference
+from sempa_lightning.scoring.reference import AdapterDisabled, Frozen, NoReference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.types import TokenizedRow
 
@@ -38,11 +39,7 @@ def test_zero_before_training(policy, batch):
     assert unprompted_kl(policy, Frozen(policy), batch).abs().max() < 1e-6
 
 
-@torch.no_grad()
-def test_equals_one_text_at_a_time(policy, batch):
-    reference = Frozen(policy)
-    moved(policy)
-
+def one_text_at_a_time(policy, reference):
     expected = []
     for row in ROWS:
         text = torch.tensor([[i for ids in row.completion_ids for i in ids[:-1]]])
@@ -52,7 +49,36 @@ def test_equals_one_text_at_a_time(policy, batch):
         expected.append(float((p * (p / q).log()).sum() / max(len(p), 1)))
     assert expected[0] > 0.01
     assert expected[2] == 0
-    torch.testing.assert_close(unprompted_kl(policy, reference, batch).tolist(), expected, rtol=1e-4, atol=1e-6)
+    return expected
+
+
+@torch.no_grad()
+def test_equals_one_text_at_a_time(policy, batch):
+    reference = Frozen(policy)
+    moved(policy)
+    found = unprompted_kl(policy, reference, batch).tolist()
+    torch.testing.assert_close(found, one_text_at_a_time(policy, reference), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("target_modules", ["all-linear", ["q_proj", "lm_head"], ["lm_head"]], ids=str)
+def test_equals_one_text_at_a_time_with_an_adapter(tiny_llama, batch, target_modules):
+    """Of the head, too: the reference has the head without it."""
+    torch.manual_seed(0)
+    policy = Lora(4, 8, 0.0, target_modules).attach(tiny_llama)
+    reference = AdapterDisabled(policy)
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    found = unprompted_kl(policy, reference, batch).tolist()
+    torch.testing.assert_close(found, one_text_at_a_time(policy, reference), rtol=1e-4, atol=1e-6)
+
+
+def test_the_layout_does_not_matter(policy, batch):
+    reference = Frozen(policy)
+    moved(policy)
+    packed = unprompted_kl(policy, reference, Packed(1000)(ROWS, 0))
+    assert torch.equal(packed, unprompted_kl(policy, reference, batch))
 
 
 def test_trains_the_policy_and_not_the_reference(policy, batch):

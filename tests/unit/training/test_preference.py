@@ -5,7 +5,7 @@ import torch
 
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.adapters import FullFineTuning
-from sempa_lightning.scoring.padded import completion_lengths, completion_logps
+from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Frozen
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.training.objectives.preference import Preference
@@ -25,7 +25,7 @@ def test_terms_add_up(policy, batch):
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     logps = completion_logps(policy, batch)
     preference = LOSS(logps - reference.logps(policy, batch), batch.candidate_mask, batch.num_chosen)
-    nll, kl = -logps[:, 0] / completion_lengths(batch)[:, 0], unprompted_kl(policy, reference, batch)
+    nll, kl = -logps[:, 0] / batch.completion_lengths[:, 0], unprompted_kl(policy, reference, batch)
     assert kl.min() > 0.01
 
     terms = Preference(LOSS, nll_weight=0.3, kl_weight=2.0)(policy, reference, batch)
