@@ -69,7 +69,7 @@ def test_the_check_can_fail():
     assert frameworks_loaded_by(["omegaconf", *ours, "hydra", "lightning", "peft"]) == {
         "omegaconf": {"omegaconf"},
         "sempa_lightning.data.cache": {"datasets"},
-        "sempa_lightning.models.scratch": {"transformers"},
+        "sempa_lightning.models.scratch": {"transformers", "peft"},
         "hydra": {"hydra"},
         "lightning": {"lightning"},
         "peft": {"peft"},

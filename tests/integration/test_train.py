@@ -118,6 +118,18 @@ def test_the_summary_compares_before_and_after(run):
     assert set(samples["before"]) == {"neighbours", "paraphrases"}
 
 
+def test_every_step_tells_its_speed_padding_and_memory(run):
+    steps = [line for line in logged(run) if "train/loss" in line]
+    perf = ("anchors_per_s", "tokens_per_s", "padding", "peak_memory_gb")
+    assert all({f"perf/{name}" for name in perf} <= line.keys() for line in steps)
+    # 41 rows of well below 90 characters each side: a few dozen tokens for each anchor, most of them real.
+    assert all(10 < line["perf/tokens_per_s"] / line["perf/anchors_per_s"] < 500 for line in steps)
+    assert all(0 <= line["perf/padding"] < 0.2 for line in steps)
+    peaks = [line["perf/peak_memory_gb"] for line in steps]
+    assert peaks == sorted(peaks)
+    assert 0.1 < peaks[0] < 100
+
+
 def test_nothing_else_is_left_in_the_folder(run):
     files = {"config.yaml", "manifest.json", "metrics.jsonl", "summary.json", "before_after.png"}
     assert {path.name for path in run.path.iterdir()} == files | {"checkpoints", "adapter", "eval"}

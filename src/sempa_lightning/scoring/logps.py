@@ -25,7 +25,7 @@ def completion_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor,
 
 @torch.no_grad()
 def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
-    """Score some anchors of a batch in the plain layout and see that the batch's own layout gives the same.
+    """Score two anchors of a batch in the plain layout and see that the batch's own layout gives the same.
 
     Layouts rest on what a model makes of masks, positions and its own head; a model of another kind shows here,
     before it is trained.
@@ -35,14 +35,15 @@ def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
     """
     device, dtype = batch.candidate_mask.device, next(policy.parameters()).dtype
     remedy = "set scoring=padded"
-    padded = pad(batch.rows, pad_token_id=0).to(device)
+    padded = pad(batch.rows[:2], pad_token_id=0).to(device)
     try:
-        with evaluating(policy):
+        with evaluating(policy), torch.autocast(device.type, enabled=False):
             found, expected = completion_logps(policy, batch), completion_logps(policy, padded)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the model cannot score {_name(batch)} ({error}): {remedy}") from error
+    found = found[: len(expected), : expected.shape[1]]
     # In half precision, rounding alone moves a sum of logits by per cents.
     atol, rtol = (1e-3, 1e-4) if dtype == torch.float32 else (0.5, 0.02)
     if not torch.allclose(found, expected, rtol=rtol, atol=atol):

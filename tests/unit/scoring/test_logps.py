@@ -108,6 +108,15 @@ def test_dropout_is_no_reason_to_refuse(packed):
     check_layout(policy, packed)
 
 
+def test_autocast_is_no_reason_to_refuse(packed):
+    """The check is about masks and positions, at a tolerance that half precision would not keep."""
+    model = build()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        rounded = completion_logps(model, packed)
+        check_layout(model, packed)
+    assert (rounded - completion_logps(model, packed)).abs().max() > 1e-3
+
+
 def test_a_head_that_the_config_does_not_tell_of(packed):
     with pytest.raises(UserError, match=r"log-probabilities are off by up to [\d.e+]+ nats: set scoring=padded"):
         check_layout(build(LouderHead), packed)
