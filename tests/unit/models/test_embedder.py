@@ -4,7 +4,16 @@ import copy
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.adapters import Lora
@@ -103,6 +112,51 @@ def test_an_embedding_does_not_depend_on_its_batch(tiny_llama, tiny_tokenizer, s
     close(encode(some[::-1]).flip(0), embeddings)
     close(encode([*some[5:], *sentences[40:60], *some[:5]])[-5:], embeddings[:5])
     close(encode([some[0]])[0], embeddings[0])
+
+
+SIZE = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+WINDOWED = {
+    "mistral": (MistralForCausalLM, MistralConfig(**SIZE, num_key_value_heads=2, sliding_window=4)),
+    "gemma3": (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig(
+            **SIZE,
+            num_key_value_heads=2,
+            head_dim=8,
+            sliding_window=4,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("pooling", [last_token, mean])
+@pytest.mark.parametrize("architecture", WINDOWED)
+def test_a_window_shorter_than_the_shared_beginning(tiny_tokenizer, architecture, pooling):
+    """The template's opening is read once; what a window still sees of it does not change."""
+    torch.manual_seed(0)
+    model_class, config = WINDOWED[architecture]
+    model = model_class(copy.deepcopy(config)).eval()
+    readout = Readout(EOL, str, -1, pooling)
+    embeddings = Embedder(model, tiny_tokenizer, readout).encode(SENTENCES)
+    for sentence, embedding in zip(SENTENCES, embeddings, strict=True):
+        ids = tiny_tokenizer.encode(EOL.fill(sentence), return_tensors="pt")
+        with torch.no_grad():
+            states = model.model(ids).last_hidden_state[0]
+        close(embedding, states[-1] if pooling is last_token else states.mean(0))
+
+
+def test_what_all_prompts_begin_with_is_read_once(tiny_llama, tiny_tokenizer):
+    seen = []
+    hook = tiny_llama.model.embed_tokens.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    Embedder(tiny_llama, tiny_tokenizer, SEMPA, batch_size=2).encode(["A dog runs", "No", "It rains", "Yes"])
+    hook.remove()
+    opening = tiny_tokenizer.encode('This sentence : "')
+    first, *batches = seen
+    assert first.tolist() == [opening]
+    prompts = [tiny_tokenizer.encode(EOL.fill(f"{text}.")) for text in ("A dog runs", "It rains", "Yes", "No")]
+    longest = [max(map(len, prompts[:2])), max(map(len, prompts[2:]))]
+    assert [batch.shape for batch in batches] == [(2, length - len(opening)) for length in longest]
 
 
 def test_duplicates_are_encoded_once_and_come_back_in_place(tiny_llama, tiny_tokenizer):
