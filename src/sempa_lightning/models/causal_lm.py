@@ -29,6 +29,7 @@ def load_causal_lm(
     chat_template: str | None = None,
     load_in_4bit: bool = False,
     dropout: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> LanguageModel:
     """Load a model and its tokenizer from a folder, from the package (`pkg://`) or from the Hub.
 
@@ -40,6 +41,8 @@ def load_causal_lm(
         load_in_4bit: Quantise to 4 bits with bitsandbytes (QLoRA).
         dropout: Leave the model's dropout on. Off by default, as in the paper's run: policy and reference then
             agree exactly at the first step.
+        gradient_checkpointing: Keep the activations at the borders of layers only and compute the others again in
+            backward: less memory, about a third more time.
 
     Raises:
         UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, or if
@@ -65,6 +68,9 @@ def load_causal_lm(
         model.train()  # it comes in evaluation mode, and Lightning leaves a model in the mode it finds
     else:
         disable_dropout(model)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # in evaluation mode layers keep everything
     return LanguageModel(model, tokenizer)
 
 

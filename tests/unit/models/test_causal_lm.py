@@ -82,6 +82,19 @@ def folder(tmp_path, tiny_tokenizer):
     return tmp_path
 
 
+def test_gradient_checkpointing_computes_layers_again_and_changes_no_gradient(folder):
+    def gradients(gradient_checkpointing):
+        model = load_causal_lm(str(folder), gradient_checkpointing=gradient_checkpointing).model
+        calls = []
+        model.transformer.h[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+        model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False).logits.logsumexp(-1).sum().backward()
+        return len(calls), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    (calls, kept), (calls_again, computed_again) = gradients(False), gradients(True)
+    assert (calls, calls_again) == (1, 2)
+    torch.testing.assert_close(computed_again, kept)
+
+
 def test_a_folder_is_loaded_with_dropout_off(folder, tiny_tokenizer):
     model, tokenizer = load_causal_lm(str(folder))
     assert tokenizer.get_vocab() == tiny_tokenizer.get_vocab()
