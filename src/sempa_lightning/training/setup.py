@@ -31,6 +31,8 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # PEFT 0.21 asks transformers 5 for a property that it deprecates.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    # The newer name of this method is not in all versions of transformers 5.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing_enable.*")
     # Lightning 2.6.6 still asks for a name that torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # A base model without dropout is left in evaluation mode, as `load_causal_lm` made it.

@@ -82,6 +82,7 @@ def folder(tmp_path, tiny_tokenizer):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable")
 def test_gradient_checkpointing_computes_layers_again_and_changes_no_gradient(folder):
     def gradients(gradient_checkpointing):
         model = load_causal_lm(str(folder), gradient_checkpointing=gradient_checkpointing).model
