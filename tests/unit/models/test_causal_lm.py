@@ -87,7 +87,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_no_gradient(fo
     def gradients(gradient_checkpointing):
         model = load_causal_lm(str(folder), gradient_checkpointing=gradient_checkpointing).model
         calls = []
-        model.transformer.h[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+        model.transformer.h[0].attn.register_forward_hook(lambda *_: calls.append(1))
         model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False).logits.logsumexp(-1).sum().backward()
         return len(calls), {name: parameter.grad for name, parameter in model.named_parameters()}
 
