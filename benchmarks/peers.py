@@ -229,6 +229,7 @@ def data_module(
         unfit="error",
         group=False,
         max_rows=None,
+        max_rejected=None,
         batch_size=BATCH_SIZE,
         layout=component("scoring/packed.yaml"),
         micro_batch_tokens=MICRO_BATCH_TOKENS,

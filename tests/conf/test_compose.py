@@ -50,6 +50,7 @@ PAPER = {
     "data.train.source.rejected": "hard_neg",
     "data.group": False,
     "data.max_rows": None,
+    "data.max_rejected": None,
     "data.max_length": 1024,
     "data.batch_size": 256,
     "data.micro_batch_tokens": 2048,

@@ -89,6 +89,7 @@ def test_no_row_is_short_enough(told):
         ("adapter=none", "reference=frozen"),
         ("monitor=eval/sts/dev/spearmann", "eval/sts/dev/spearmann"),
         ("seed=x", "seed=x is not a whole number"),
+        ("data.max_rejected=0", "data.max_rejected=0 is not a whole number above 0"),
         ("data.batch_size=0", "data.batch_size=0 is not a whole number above 0"),
         ("data.micro_batch_tokens=-1", "data.micro_batch_tokens=-1 is not a whole number above 0"),
         ("scoring.sequence_tokens=0", "scoring.sequence_tokens=0 is not a whole number above 0"),

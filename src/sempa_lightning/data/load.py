@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -81,17 +81,22 @@ def count(
     )
 
 
-def load_rows(source: RowSource, *, group: bool, max_rows: int | None = None) -> tuple[list[Row], Counts]:
+def load_rows(
+    source: RowSource, *, group: bool, max_rows: int | None = None, max_rejected: int | None = None
+) -> tuple[list[Row], Counts]:
     """Read, clean and, if `group`, merge the rows of one anchor.
 
     Args:
         source: Where the rows come from.
         group: Give each row all the rejected of its anchor (see `group_by_anchor`).
         max_rows: Rows read at most, from the first; all when null.
+        max_rejected: Rejected candidates of a row at most, from the first, after grouping; all when null.
 
     Raises:
-        UserError: If the source cannot be read, or no row of it is usable.
+        UserError: If `max_rejected` is not a whole number above 0, the source cannot be read, or no row is usable.
     """
+    if max_rejected is not None and not (isinstance(max_rejected, int) and max_rejected > 0):
+        raise UserError(f"data.max_rejected={max_rejected} is not a whole number above 0")
     read = 0
 
     def counted() -> Iterator[Row]:
@@ -103,6 +108,9 @@ def load_rows(source: RowSource, *, group: bool, max_rows: int | None = None) ->
     reasons: Counter[str] = Counter()
     cleaned = list(clean(counted(), reasons))
     rows = group_by_anchor(cleaned) if group else cleaned
+    if surplus := sum(len(row.rejected[max_rejected:]) for row in rows) if max_rejected else 0:
+        reasons[f"{REJECTED}beyond the first {max_rejected}"] = surplus
+        rows = [replace(row, rejected=row.rejected[:max_rejected]) for row in rows]
     distinct = len({(row.anchor, row.chosen) for row in cleaned}) if group else len(cleaned)
     if contradicted := distinct - len(rows):
         reasons["every rejected is chosen for the same anchor elsewhere"] = contradicted

@@ -83,6 +83,7 @@ class PreferenceDataModule(LightningDataModule):
         unfit: What becomes of rows that cannot be scored (see `RowTokenizer`).
         group: Give each row all the rejected of its anchor (see `group_by_anchor`).
         max_rows: Rows read at most of each part, all when null.
+        max_rejected: Rejected candidates of a row at most, from the first, all when null.
         batch_size: Anchors of an optimiser step, over all processes.
         layout: How candidates are laid out in a forward pass.
         micro_batch_tokens: Tokens of one forward pass at most, unless a single anchor has more.
@@ -108,6 +109,7 @@ class PreferenceDataModule(LightningDataModule):
         unfit: Literal["error", "drop"],
         group: bool,
         max_rows: int | None,
+        max_rejected: int | None,
         batch_size: int,
         layout: Layout,
         micro_batch_tokens: int,
@@ -123,6 +125,7 @@ class PreferenceDataModule(LightningDataModule):
         self._tokenize = RowTokenizer(tokenizer, template, max_length, unfit)
         self._group = group
         self._max_rows = max_rows
+        self._max_rejected = max_rejected
         pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         collator = PreferenceCollator(layout, pad_token_id)
         self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers)
@@ -152,7 +155,7 @@ class PreferenceDataModule(LightningDataModule):
         self._counts = {part: counts for part, (_, counts) in parts.items()}
 
     def _read(self, source: RowSource) -> tuple[TokenizedRows, Counts]:
-        rows, counts = load_rows(source, group=self._group, max_rows=self._max_rows)
+        rows, counts = load_rows(source, group=self._group, max_rows=self._max_rows, max_rejected=self._max_rejected)
         dataset, dropped = cached(
             self._cache_dir,
             _key(rows, self._tokenize),

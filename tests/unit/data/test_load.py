@@ -64,6 +64,23 @@ def test_max_rows_counts_rows_read(tmp_path):
     assert (counts.read, counts.kept) == (3, 2)
 
 
+def test_max_rejected_keeps_the_first_after_grouping_and_counts_the_others(tmp_path):
+    records = [("a", "b", rejected) for rejected in "xyz"] + [("d", "e", "f")]
+    rows, counts = load_rows(source(tmp_path, *records), group=True, max_rejected=2)
+    assert [row.rejected for row in rows] == [("x", "y"), ("f",)]
+    assert counts.candidates == {2: 1, 3: 1}
+    assert str(counts).endswith("; rejected candidates dropped: 1 beyond the first 2")
+    all_rows, all_counts = load_rows(source(tmp_path, *records), group=True, max_rejected=3)
+    assert (all_rows[0].rejected, all_counts.dropped_rejected) == (("x", "y", "z"), {})
+    assert rows[0].id != all_rows[0].id, "a shorter list is another row"
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_max_rejected_must_be_a_number(tmp_path, number):
+    with pytest.raises(UserError, match=f"data.max_rejected={number}"):
+        load_rows(source(tmp_path, *RECORDS), group=False, max_rejected=number)
+
+
 def test_fingerprint_follows_text_and_order(tmp_path):
     same = [load_rows(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"]
     other = load_rows(source(tmp_path, ("d", "e", "f"), ("a", "b", "c")), group=True)[1].fingerprint

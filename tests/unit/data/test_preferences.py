@@ -62,6 +62,7 @@ def datamodule(tmp_path: Path, *, train: int = 10, dev: int = 3, **changes: Any)
         "unfit": "error",
         "group": False,
         "max_rows": None,
+        "max_rejected": None,
         "batch_size": 4,
         "layout": Padded(),
         "micro_batch_tokens": 48,
