@@ -122,6 +122,7 @@ def tiny_arguments(tmp_path_factory, tiny_base):
         f"model.path={tiny_base}",
         f"data.train.table.path={folder}/train.jsonl",
         f"data.dev.table.path={folder}/dev.jsonl",
+        "data.max_rejected=null",
         "data.batch_size=8",
         f"callbacks.probe.suites.sts.dev.pairs.path={folder}/pairs.jsonl",
         f"eval.sts.demo.pairs.path={folder}/pairs.jsonl",
