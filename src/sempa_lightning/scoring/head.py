@@ -42,7 +42,7 @@ class LmHead(NamedTuple):
 
     def log_softmax(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32."""
-        logits: Tensor = self.layer(states).float() * self.scale
+        logits: Tensor = _wide(self.layer(states)) * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits.log_softmax(-1)
@@ -173,7 +173,7 @@ class _Matrix:
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits, float32, in memory of their own."""
-        logits = F.linear(states.to(self._weight.dtype), self._weight, self._bias).float().mul_(self._head.scale)
+        logits = _wide(F.linear(states.to(self._weight.dtype), self._weight, self._bias)).mul_(self._head.scale)
         if self._head.softcap is not None:
             logits.div_(self._head.softcap).tanh_().mul_(self._head.softcap)
         return logits
@@ -193,6 +193,11 @@ class _Matrix:
 def _chunks(head: LmHead, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     size = max(1, _MAX_LOGITS // head.vocab_size)
     return zip(*(torch.split(column, size) for column in columns), strict=True)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """In float32, or float64 where the model computes in that."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _needs_gradient(states: Tensor) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-_RECORD = np.dtype([("key", "V16"), ("logp", "<f4"), ("checksum", "<u4")])
+_RECORD = np.dtype([("key", "V16"), ("logp", "<f8"), ("checksum", "<u4")])
 
 
 class LogpCache:

@@ -54,5 +54,6 @@ def padded_logps(policy: nn.Module, sequences: PaddedSequences) -> Float[Tensor,
         use_cache=False,
     ).logits[:, :-1]
     targets = sequences.input_ids[:, -logits.shape[1] :]
-    logps = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logps = wide.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     return (logps * sequences.completion_mask[:, -logits.shape[1] :]).sum(-1)

@@ -131,7 +131,8 @@ class Cached:
                 cache.put(keys, logps[batch.candidate_mask].tolist())
             return logps
         mask = batch.candidate_mask
-        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, torch.tensor(known, device=mask.device))
+        logps = torch.tensor(known, device=mask.device, dtype=torch.promote_types(_precision(policy), torch.float32))
+        return logps.new_zeros(mask.shape).masked_scatter(mask, logps)
 
     def weights(self, policy: nn.Module) -> dict[str, Tensor]:
         """Those of the reference."""
@@ -139,12 +140,10 @@ class Cached:
 
     def _cache(self, policy: nn.Module) -> LogpCache:
         """The cache of the precision that the pass runs in."""
-        parameter = next(policy.parameters())
-        autocast = torch.is_autocast_enabled(parameter.device.type)
-        precision = str(torch.get_autocast_dtype(parameter.device.type) if autocast else parameter.dtype)
+        precision = str(_precision(policy)).removeprefix("torch.")
         if precision not in self._caches:
             name = weights_hash(policy, self._live.weights(policy), self._folder / "hashes")
-            self._caches[precision] = LogpCache(self._folder / name / precision.removeprefix("torch."))
+            self._caches[precision] = LogpCache(self._folder / name / precision)
         return self._caches[precision]
 
 
@@ -168,6 +167,13 @@ class NoReference:
     def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """None."""
         return {}
+
+
+def _precision(policy: nn.Module) -> torch.dtype:
+    """What a forward pass computes in here and now."""
+    parameter = next(policy.parameters())
+    device = parameter.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype
 
 
 def _unadapted(name: str) -> str:
