@@ -3,7 +3,8 @@
 import hashlib
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ _RECORD = np.dtype([("key", "V16"), ("logp", "<f8"), ("checksum", "<u4")])
 
 
 class LogpCache:
-    """Maps (prompt, completion) to a log-probability.
+    """Maps (prompt, completion) to a log-probability, and never to another one once it is there.
 
-    Each process appends to a file of its own and reads everybody's when it opens: processes share the work
-    without a lock, and a process that is killed loses nothing. Every record carries its own checksum: what is torn or
-    damaged is not there, and is computed and appended again.
+    Each process appends to a file of its own and reads everybody's: processes share the work without a lock, and a
+    process that is killed loses nothing. Every record carries its own checksum: what is torn or damaged is not there,
+    and is computed and appended again.
 
     Args:
         folder: One for each model and precision; made when something is written.
@@ -25,10 +26,13 @@ class LogpCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = folder / f"{uuid.uuid4().hex}.logps"
-        self._logps = {key: logp for path in sorted(folder.glob("*.logps")) for key, logp in _read(path)}
+        self._logps: dict[bytes, float] = {}
+        self._read_to: Counter[Path] = Counter()
 
     def get(self, keys: Sequence[bytes]) -> list[float] | None:
         """The log-probabilities, or None unless all are there."""
+        if not self._logps.keys() >= set(keys):
+            self._read_news()
         found = [self._logps.get(key) for key in keys]
         return None if None in found else found  # type: ignore[return-value]
 
@@ -42,6 +46,15 @@ class LogpCache:
         with self._file.open("ab") as stream:
             stream.write(records.tobytes())
 
+    def _read_news(self) -> None:
+        """Take up what other processes have written since; of two values, the one that was here first stays."""
+        for path in sorted(self._folder.glob("*.logps")):
+            if path != self._file:
+                records = _read(path, self._read_to[path])
+                self._read_to[path] += records.nbytes
+                intact = (record for record in records if record["checksum"] == _checksum(record))
+                self._logps = {bytes(record["key"]): float(record["logp"]) for record in intact} | self._logps
+
 
 def key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:
     """What a candidate is known by: its token ids say all of tokenizer, template and truncation."""
@@ -51,12 +64,12 @@ def key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:
     return digest.digest()
 
 
-def _read(path: Path) -> Iterator[tuple[bytes, float]]:
-    content = path.read_bytes()
-    whole = len(content) // _RECORD.itemsize * _RECORD.itemsize
-    for record in np.frombuffer(content[:whole], dtype=_RECORD):
-        if record["checksum"] == _checksum(record):
-            yield bytes(record["key"]), float(record["logp"])
+def _read(path: Path, start: int) -> np.ndarray:
+    """The whole records of a file from a place on."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        content = stream.read()
+    return np.frombuffer(content, dtype=_RECORD, count=len(content) // _RECORD.itemsize)
 
 
 def _checksum(record: np.void) -> int:

@@ -127,9 +127,11 @@ class Cached:
         known = cache.get(keys)
         if known is None:
             logps = self._live.logps(policy, batch)
-            if logps.isfinite().all():
-                cache.put(keys, logps[batch.candidate_mask].tolist())
-            return logps
+            if not logps.isfinite().all():
+                return logps
+            cache.put(keys, logps[batch.candidate_mask].tolist())
+            known = cache.get(keys)
+        # What was there before counts: a run that is resumed finds the very values that the run has used.
         mask = batch.candidate_mask
         logps = torch.tensor(known, device=mask.device, dtype=torch.promote_types(_precision(policy), torch.float32))
         return logps.new_zeros(mask.shape).masked_scatter(mask, logps)

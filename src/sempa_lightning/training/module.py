@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.scoring.logps import check_layout
+from sempa_lightning.scoring.padded import pad
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
@@ -109,8 +110,20 @@ class TrainingModule(LightningModule):
     def _terms(self, batch: PreferenceBatch | TextBatch) -> Terms:
         terms: Terms = self._objective(self.policy, self._reference, batch)
         finite = terms.losses.detach().isfinite().tolist()
-        self._not_finite += [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
+        if not all(finite):
+            self._not_finite += self._guilty(batch, finite)
         return terms
+
+    @torch.no_grad()
+    def _guilty(self, batch: PreferenceBatch | TextBatch, finite: list[bool]) -> list[str]:
+        """Names of the rows whose loss is not finite; of those that share a sequence, the ones that spoil it."""
+        names = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
+        if isinstance(batch, TextBatch):
+            return names
+        alone = [pad([row], pad_token_id=0).to(self.device) for row in batch.rows if row.id in names]
+        losses = [self._objective(self.policy, self._reference, row).losses for row in alone]
+        guilty = [row.row_ids[0] for row, loss in zip(alone, losses, strict=True) if not loss.isfinite().all()]
+        return guilty or names
 
     def _stop_unless_finite(self) -> None:
         """Stop all processes together if the loss of a row is not finite in any of them."""

@@ -71,7 +71,17 @@ def test_two_objects_write_in_turn(folder):
         first.put(KEYS[place : place + 1], LOGPS[place : place + 1])
         second.put(KEYS[place + 1 : place + 2], LOGPS[place + 1 : place + 2])
     assert LogpCache(folder).get(KEYS) == LOGPS
-    assert first.get(KEYS[1:2]) is None, "what another process writes is seen by those that open afterwards"
+    assert first.get(KEYS[:8]) == LOGPS[:8], "each sees what the other has written since it was opened"
+
+
+def test_what_was_there_first_stays(folder):
+    """Also where another process, at the same moment, has found something else in the last bits."""
+    first, second = LogpCache(folder), LogpCache(folder)
+    first.put(KEYS[:1], [-1.0])
+    second.put(KEYS[:2], [-1.5, -2.0])
+    first.put(KEYS[:1], [-3.0])
+    assert first.get(KEYS[:2]) == [-1.0, -2.0]
+    assert second.get(KEYS[:2]) == [-1.5, -2.0]
 
 
 PROCESS = """

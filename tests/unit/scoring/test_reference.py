@@ -468,9 +468,20 @@ def test_two_cached_at_once_both_survive(lora, batch, cached, tmp_path):
         reference._cache(lora)  # both are open before either writes
     for row, reference in zip(batch.rows, (first, second), strict=True):
         assert calls(reference, lora, Padded()([row], 0)) == 1
-    assert calls(first, lora, batch) == calls(second, lora, batch) == 1, "neither sees what the other has just written"
+    assert calls(first, lora, batch) == calls(second, lora, batch) == 0, "each sees what the other has written"
     assert len(files(tmp_path)) == 2
     assert calls(cached(lora), lora, batch) == 0
+
+
+def test_a_row_scored_beside_others_keeps_its_first_value(lora, batch, cached, monkeypatch):
+    """A resumed run must find the values that the run has used, whatever the rows stood beside."""
+    reference = cached(lora)
+    first = reference.logps(lora, Padded()(batch.rows[:1], 0))
+    logps = AdapterDisabled.logps
+    monkeypatch.setattr(AdapterDisabled, "logps", lambda *args: logps(*args) + 1e-3)
+    used = reference.logps(lora, batch)
+    assert torch.equal(used[0, : first.shape[1]], first[0])
+    assert torch.equal(reference.logps(lora, batch), used)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
