@@ -16,7 +16,12 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+
+
+def padded(rows: Sequence[Sequence[int]], padding: int) -> Int[Tensor, "rows width"]:
+    """Rows of numbers as one tensor, the shorter ones filled up on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
 class TokenizedRow(NamedTuple):
@@ -108,9 +113,8 @@ class PreferenceBatch(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[TokenizedRow], sequences: PaddedSequences | PackedSequences) -> "PreferenceBatch":
         """Say of rows that are laid out who is chosen and who is there."""
-        lengths = [torch.tensor([len(completion) for completion in row.completion_ids]) for row in rows]
-        completion_lengths = pad_sequence(lengths, batch_first=True)
-        num_chosen = torch.tensor([row.num_chosen for row in rows])
+        completion_lengths = padded([[*map(len, row.completion_ids)] for row in rows], 0)
+        num_chosen = torch.tensor([row.num_chosen for row in rows], dtype=torch.long)
         return cls(list(rows), sequences, completion_lengths > 0, completion_lengths, num_chosen)
 
     @property

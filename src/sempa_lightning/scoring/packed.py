@@ -7,13 +7,12 @@ from itertools import takewhile
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder
 from sempa_lightning.scoring.head import lm_head, target_logps
 from sempa_lightning.scoring.mask import tree_mask
-from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow
+from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow, padded
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class Packed:
         width = max(len(row.completion_ids) for row in rows)
 
         def stacked(name: str, padding: int) -> Tensor:
-            columns = [torch.tensor(getattr(sequence, name)) for sequence in sequences]
-            return pad_sequence(columns, batch_first=True, padding_value=padding)
+            return padded([getattr(sequence, name) for sequence in sequences], padding)
 
         input_ids = stacked("input_ids", pad_token_id)
         scored = [

@@ -3,12 +3,11 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from sempa_lightning.models.causal_lm import decoder
 from sempa_lightning.scoring.head import divergences, lm_head
 from sempa_lightning.scoring.reference import Reference
-from sempa_lightning.types import PreferenceBatch
+from sempa_lightning.types import PreferenceBatch, padded
 
 
 def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Float[Tensor, " anchors"]:
@@ -22,12 +21,10 @@ def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatc
         UserError: If there is no reference model.
     """
     device = batch.candidate_mask.device
-    texts = [
-        torch.tensor([token for completion in row.completion_ids for token in completion[:-1]], device=device)
-        for row in batch.rows
-    ]
-    input_ids = pad_sequence(texts, batch_first=True)
-    mask = pad_sequence([torch.ones_like(text, dtype=torch.bool) for text in texts], batch_first=True)
+    texts = [[token for completion in row.completion_ids for token in completion[:-1]] for row in batch.rows]
+    input_ids = padded(texts, 0).to(device)
+    lengths = torch.tensor([*map(len, texts)], device=device)
+    mask = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]
     with torch.no_grad(), reference.active(policy) as model:
         reference_states, reference_head = _states(model, input_ids, mask), lm_head(model)
     predicting = mask[:, 1:]  # the first token is predicted from nothing
