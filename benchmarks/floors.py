@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from peers import BATCH_SIZE, attach_lora, component, fit_length, fit_rows, gpt2_tokenizer, require, small_model, tell
+from peers import BATCH_SIZE, attach_lora, component, fit_length, fit_rows, gpt2_tokenizer, small_model, tell
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.causal_lm import decoder
 from sempa_lightning.scoring.head import lm_head
@@ -85,7 +85,6 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: If the data is missing.
     """
-    require("trl")  # its extra brings what the other benchmarks need; peers.py is theirs
     torch.set_num_threads(args.threads)
     tokenizer = gpt2_tokenizer()
     policy = attach_lora(small_model(tokenizer))

@@ -48,11 +48,11 @@ class PreferenceAccuracy:
         tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
         tokenized = sorted(tokenize(rows, Counter()), key=lambda row: len(row.prompt_ids))
         device = next(subject.model.parameters()).device
+        pad_token_id = subject.tokenizer.pad_token_id
+        check_layout(subject.model, subject.layout(tokenized[:2], pad_token_id).to(device))
         hits, margins = [], []
         for at in progress(range(0, len(tokenized), _BATCH_SIZE)):
-            batch = subject.layout(tokenized[at : at + _BATCH_SIZE], subject.tokenizer.pad_token_id).to(device)
-            if at == 0:
-                check_layout(subject.model, batch)
+            batch = subject.layout(tokenized[at : at + _BATCH_SIZE], pad_token_id).to(device)
             mean_logps = completion_logps(subject.model, batch) / batch.completion_lengths.clamp(min=1)
             best_rejected = mean_logps.masked_fill(~batch.rejected_mask, -torch.inf).amax(-1)
             hits.append(first_beats_rest(mean_logps, batch.rejected_mask).float().cpu())

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder, evaluating, max_positions
 from sempa_lightning.pooling import Pooling
+from sempa_lightning.prompts.shared_start import shared_start
 from sempa_lightning.prompts.template import PromptTemplate
 
 
@@ -86,14 +87,10 @@ class Embedder:
 
     def _prefix(self, ids: list[list[int]]) -> "_Prefix":
         """Run what all prompts begin with, once; a single prompt is run as a whole."""
-        if len(ids) == 1:
+        if not (tokens := shared_start(ids)):
             return _Prefix(0, None, None)
-        columns = takewhile(lambda column: len(set(column)) == 1, zip(*(row[:-1] for row in ids), strict=False))
-        tokens = torch.tensor([[column[0] for column in columns]], dtype=torch.long, device=self._device)
-        if not tokens.shape[1]:
-            return _Prefix(0, None, None)
-        output = self._run(input_ids=tokens, use_cache=True)
-        return _Prefix(tokens.shape[1], output.past_key_values, self._states(output))
+        output = self._run(input_ids=torch.tensor([tokens], device=self._device), use_cache=True)
+        return _Prefix(len(tokens), output.past_key_values, self._states(output))
 
     def _encode_batch(self, ids: list[list[int]], prefix: "_Prefix") -> Float[Tensor, "sentences hidden"]:
         rests = [torch.tensor(row[prefix.length :], device=self._device) for row in ids]

@@ -25,8 +25,8 @@ def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path)
     files = _files(policy)
     if files is None:
         return _hash(policy, weights)
-    # Adapters are read from elsewhere, or drawn at random.
-    adapter = {name: weight for name, weight in weights.items() if "lora_" in name}
+    # What PEFT adds or replaces is read from elsewhere, or drawn at random.
+    adapter = {name: weight for name, weight in weights.items() if "lora_" in name or "modules_to_save" in name}
     base = {name: weight for name, weight in weights.items() if name not in adapter}
     dtypes = sorted({str(weight.dtype) for weight in base.values()})
     note = memory / hashlib.sha256(repr((files, dtypes, sorted(base))).encode()).hexdigest()

@@ -41,7 +41,7 @@ class LmHead(NamedTuple):
         return isinstance(self.layer, nn.Linear) and not any(p.requires_grad for p in self.layer.parameters())
 
     def log_softmax(self, states: Tensor) -> Tensor:
-        """Log-probabilities over the vocabulary, float32."""
+        """Log-probabilities over the vocabulary, float32 at least."""
         logits: Tensor = _wide(self.layer(states)) * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
@@ -61,7 +61,7 @@ def lm_head(policy: nn.Module) -> LmHead:
 def target_logps(
     states: Float[Tensor, "scored hidden"], head: LmHead, targets: Int[Tensor, " scored"]
 ) -> Float[Tensor, " scored"]:
-    """Log-probability of each target given the state that predicts it, in nats, float32."""
+    """Log-probability of each target given the state that predicts it, in nats, float32 at least."""
     if head.frozen_linear:
         logps: Tensor = _TargetLogps.apply(states, head, targets, _needs_gradient(states))  # type: ignore[no-untyped-call]
         return logps
@@ -78,7 +78,7 @@ def divergences(
     reference_states: Float[Tensor, "tokens hidden"],
     reference_head: LmHead,
 ) -> Float[Tensor, " tokens"]:
-    """KL(policy ‖ reference) of the next-token distributions at each state, in nats, float32.
+    """KL(policy ‖ reference) of the next-token distributions at each state, in nats, float32 at least.
 
     Gradients flow to the policy's states alone.
     """
@@ -172,7 +172,7 @@ class _Matrix:
         self._bias = None if layer.bias is None else layer.bias.to(dtype)
 
     def logits(self, states: Tensor) -> Tensor:
-        """Logits, float32, in memory of their own."""
+        """Logits, float32 at least, in memory of their own."""
         logits = _wide(F.linear(states.to(self._weight.dtype), self._weight, self._bias)).mul_(self._head.scale)
         if self._head.softcap is not None:
             logits.div_(self._head.softcap).tanh_().mul_(self._head.softcap)

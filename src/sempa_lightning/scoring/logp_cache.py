@@ -52,8 +52,9 @@ class LogpCache:
             if path != self._file:
                 records = _read(path, self._read_to[path])
                 self._read_to[path] += records.nbytes
-                intact = (record for record in records if record["checksum"] == _checksum(record))
-                self._logps = {bytes(record["key"]): float(record["logp"]) for record in intact} | self._logps
+                for record in records:
+                    if record["checksum"] == _checksum(record):
+                        self._logps.setdefault(bytes(record["key"]), float(record["logp"]))
 
 
 def key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:

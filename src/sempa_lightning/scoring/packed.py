@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import torch
 from jaxtyping import Float
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.prompts.shared_start import shared_start
 from sempa_lightning.scoring.head import lm_head, target_logps
 from sempa_lightning.scoring.mask import tree_mask
 from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow, padded
@@ -100,7 +100,7 @@ class _Tree:
         self.anchor_ids: list[int] = []
         self.candidate_ids: list[int] = []
         self.scored: list[tuple[int, int, int, int]] = []  # predictor, target, place of the anchor, candidate
-        trunk = _shared_start([row.prompt_ids for row in rows])
+        trunk = shared_start([row.prompt_ids for row in rows])
         self._append(trunk, 0, 0, 0)
         for anchor, (row, place) in enumerate(zip(rows, places, strict=True), start=1):
             self._append(row.prompt_ids[len(trunk) :], len(trunk), anchor, 0)
@@ -119,14 +119,6 @@ class _Tree:
         self.position_ids += range(position, position + len(ids))
         self.anchor_ids += [anchor] * len(ids)
         self.candidate_ids += [candidate] * len(ids)
-
-
-def _shared_start(prompts: list[list[int]]) -> list[int]:
-    """Tokens that all prompts begin with; the last token of each prompt stays its own. Nothing for a single one."""
-    if len(prompts) == 1:
-        return []
-    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
-    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
 def packed_logps(policy: nn.Module, sequences: PackedSequences, num_candidates: int) -> Float[Tensor, " candidates"]:

@@ -73,9 +73,8 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, step: StepBatch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
         """Check on the first batch that the model can be scored in the layout of the batches."""
         if not self._layout_checked:
-            for batch in step.micro_batches[:1]:
-                if isinstance(batch, PreferenceBatch):
-                    check_layout(self.policy, batch)
+            if isinstance(batch := step.micro_batches[0], PreferenceBatch):
+                check_layout(self.policy, batch)
             self._layout_checked = True
 
     def training_step(self, step: StepBatch, _: int) -> None:

@@ -5,6 +5,7 @@ import functools
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
 from sempa_lightning.errors import UserError
@@ -410,6 +411,20 @@ def test_cached_frozen_knows_adapters_over_weights_of_files(tiny_llama, batch, c
     tiny_llama.save_pretrained(tmp_path / "model")
     first, second = (attached(LlamaForCausalLM.from_pretrained(tmp_path / "model")) for _ in range(2))
     perturb(second)
+    cached(first, Frozen).logps(first, batch)
+    assert calls(cached(second, Frozen), second, batch) == 1
+
+
+def test_cached_frozen_knows_modules_that_replace_weights_of_files(tiny_llama, batch, cached, tmp_path):
+    """An adapter may bring whole modules of its own, which have the names of no file."""
+    tiny_llama.save_pretrained(tmp_path / "model")
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    first, second = (
+        get_peft_model(LlamaForCausalLM.from_pretrained(tmp_path / "model"), copy.deepcopy(config)) for _ in range(2)
+    )
+    second.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        second.get_output_embeddings().weight.mul_(2)
     cached(first, Frozen).logps(first, batch)
     assert calls(cached(second, Frozen), second, batch) == 1
 
