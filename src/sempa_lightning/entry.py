@@ -1,5 +1,6 @@
 """What the entry points share: where `conf/` is, how a run is started or resumed, and how an error is told."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -34,8 +35,26 @@ def run_main(main: Callable[[], Any]) -> None:
     folder = next((word.removeprefix("resume=") for word in sys.argv if word.startswith("resume=")), None)
     if folder:
         sys.argv.append(f"hydra.run.dir='{folder}'")  # a resumed run goes on in its own folder
-    with telling_errors():
-        main()
+    try:
+        with telling_errors():
+            main()
+    except SystemExit as end:
+        _leave_process_group(end.code)
+        raise
+    _leave_process_group(0)
+
+
+def _leave_process_group(code: object) -> None:
+    """End one of several processes at once, after its exit handlers.
+
+    Threads of the collectives may still be letting go of tensors; an interpreter that is taken down meanwhile aborts.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @contextlib.contextmanager

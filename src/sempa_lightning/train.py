@@ -26,10 +26,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
-    from sempa_lightning.training.setup import is_first_process, leave_process_group_at_exit, quieten, seed_everything
+    from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
-    leave_process_group_at_exit()
     run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
     seed_everything(cfg.seed)
     model, tokenizer = instantiate(cfg.model)

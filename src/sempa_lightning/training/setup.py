@@ -1,11 +1,9 @@
 """What a process does before it trains."""
 
-import atexit
 import logging
 import warnings
 
 import lightning
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from sempa_lightning.errors import UserError
@@ -25,19 +23,6 @@ def seed_everything(seed: object) -> None:
     if not isinstance(seed, int):
         raise UserError(f"seed={seed} is not a whole number")
     lightning.seed_everything(seed, workers=True, verbose=False)
-
-
-def leave_process_group_at_exit() -> None:
-    """Join the threads of the collectives before the interpreter ends; it aborts now and then where they still run.
-
-    Lightning does so for NCCL only.
-    """
-
-    def leave() -> None:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-    atexit.register(leave)
 
 
 def quieten() -> None:
