@@ -32,12 +32,14 @@ class TokenizedRow(NamedTuple):
         prompt_ids: The rendered paraphrase prompt, begin token included.
         completion_ids: One list for each candidate, the chosen ones first, each closed by the end token.
         num_chosen: How many of the candidates are chosen, best first.
+        sentence_ids: Anchor and candidates as a readout reads them, each in its prompt; empty if nothing embeds them.
     """
 
     id: str
     prompt_ids: list[int]
     completion_ids: list[list[int]]
     num_chosen: int
+    sentence_ids: list[list[int]] = []  # noqa: RUF012 (never changed)
 
 
 class PaddedSequences(NamedTuple):
@@ -63,26 +65,24 @@ class PaddedSequences(NamedTuple):
 
 
 class PackedSequences(NamedTuple):
-    """Several anchors in a sequence; what texts have in common stands there once and branches after it.
+    """Several texts, prompt and completion, in a sequence; what they begin with in common stands there once.
 
-    A sequence is a tree laid flat: a trunk that all its anchors begin with, then each anchor's prompt followed by its
-    candidates. A token sees the trunk, its anchor's prompt and what comes before it in its own candidate. The last
-    token of each candidate is predicted and predicts nothing, so it is not there.
+    A sequence is a prefix tree of its texts, laid flat depth first: the tokens that go on from a token, in whatever
+    text, stand in one run behind it. A token sees those in whose run it stands. The last token of a completion is
+    predicted and predicts nothing, so it is not there.
 
     Attributes:
         input_ids: Token ids.
-        position_ids: Place of each token in its own prompt + completion: every candidate goes on where the prompt ends.
-        anchor_ids: Anchor of each token, counted from 1 in each sequence; 0 in the trunk, -1 at padding.
-        candidate_ids: Candidate of each token, counted from 1; 0 in trunk and prompts.
+        position_ids: Place of each token in its own text.
+        run_ends: Column at which the run of each token ends; 0 at padding.
         predictors: Place, in the flattened sequences, of the token whose state predicts each scored token.
-        targets: The scored tokens, completions and end tokens, candidate by candidate.
+        targets: The scored tokens, completions and end tokens.
         candidates: Place of each scored token's candidate in the flattened `candidate_mask`.
     """
 
     input_ids: Int[Tensor, "sequences tokens"]
     position_ids: Int[Tensor, "sequences tokens"]
-    anchor_ids: Int[Tensor, "sequences tokens"]
-    candidate_ids: Int[Tensor, "sequences tokens"]
+    run_ends: Int[Tensor, "sequences tokens"]
     predictors: Int[Tensor, " scored"]
     targets: Int[Tensor, " scored"]
     candidates: Int[Tensor, " scored"]
@@ -90,7 +90,7 @@ class PackedSequences(NamedTuple):
     @property
     def live(self) -> Bool[Tensor, "sequences tokens"]:
         """True at real tokens."""
-        return self.anchor_ids >= 0
+        return self.run_ends > 0
 
 
 class PreferenceBatch(NamedTuple):

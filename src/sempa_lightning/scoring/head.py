@@ -59,17 +59,33 @@ def lm_head(policy: nn.Module) -> LmHead:
 
 
 def target_logps(
-    states: Float[Tensor, "scored hidden"], head: LmHead, targets: Int[Tensor, " scored"]
+    states: Float[Tensor, "states hidden"],
+    head: LmHead,
+    predictors: Int[Tensor, " scored"],
+    targets: Int[Tensor, " scored"],
 ) -> Float[Tensor, " scored"]:
-    """Log-probability of each target given the state that predicts it, in nats, float32 at least."""
+    """Log-probability of each target given the state that predicts it, in nats, float32 at least.
+
+    Args:
+        states: Distinct states.
+        head: The language-model head.
+        predictors: The state that predicts each target; several targets may have the same one.
+        targets: Token ids.
+    """
     if head.frozen_linear:
-        logps: Tensor = _TargetLogps.apply(states, head, targets, _needs_gradient(states))  # type: ignore[no-untyped-call]
+        inputs = (states, head, predictors, targets, _needs_gradient(states))
+        logps: Tensor = _TargetLogps.apply(*inputs)  # type: ignore[no-untyped-call]
         return logps
 
-    def chunk_logps(chunk: Tensor, target: Tensor) -> Tensor:
-        return head.log_softmax(chunk).gather(-1, target[:, None])[:, 0]
+    def chunk_logps(chunk: Tensor, predictor: Tensor, target: Tensor) -> Tensor:
+        return head.log_softmax(chunk)[predictor, target]
 
-    return torch.cat([checkpoint(chunk_logps, *chunk, use_reentrant=False) for chunk in _chunks(head, states, targets)])
+    parts, places = [], []
+    for first, (chunk,) in _chunks(head, states):
+        place = _predicted(predictors, first, len(chunk))
+        places.append(place)
+        parts.append(checkpoint(chunk_logps, chunk, predictors[place] - first, targets[place], use_reentrant=False))
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 def divergences(
@@ -94,32 +110,48 @@ def divergences(
         return (policy.exp() * (policy - reference)).sum(-1)
 
     chunks = _chunks(head, states, reference_states)
-    return torch.cat([checkpoint(chunk_kl, *chunk, use_reentrant=False) for chunk in chunks])
+    return torch.cat([checkpoint(chunk_kl, *chunk, use_reentrant=False) for _, chunk in chunks])
 
 
 class _TargetLogps(torch.autograd.Function):
     """Each log-probability depends on one state alone: its gradient there is (one-hot - softmax) · weight."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: LmHead, targets: Tensor, with_gradient: bool) -> Tensor:  # noqa: ANN401
-        logps, gradients, matrix = [], [], _Matrix(head, states)
-        for chunk, target in _chunks(head, states, targets):
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        states: Tensor,
+        head: LmHead,
+        predictors: Tensor,
+        targets: Tensor,
+        with_gradient: bool,
+    ) -> Tensor:
+        matrix = _Matrix(head, states)
+        logps = states.new_empty(len(targets), dtype=torch.promote_types(states.dtype, torch.float32))
+        slopes, expected = torch.ones_like(logps), []
+        for first, (chunk,) in _chunks(head, states):
+            place = _predicted(predictors, first, len(chunk))
+            predictor, target = predictors[place] - first, targets[place]
             logits = matrix.logits(chunk)
-            log_total = logits.logsumexp(-1, keepdim=True)
-            logps.append((logits.gather(-1, target[:, None]) - log_total)[:, 0])
+            log_softmax = logits.log_softmax(-1)
+            logps[place] = log_softmax[predictor, target]
             if with_gradient:
-                slope = matrix.softcap_slope(logits)
-                gradient = logits.sub_(log_total).exp_().neg_()
-                gradient.scatter_add_(-1, target[:, None], gradient.new_ones(len(target), 1))
-                gradients.append(matrix.gradient(gradient, slope))
+                softmax = log_softmax.exp_()
+                if (slope := matrix.softcap_slope(logits)) is not None:
+                    softmax *= slope
+                    slopes[place] = slope[predictor, target]
+                expected.append(matrix.gradient(softmax))
         if with_gradient:
-            ctx.save_for_backward(torch.cat(gradients).to(states.dtype))
-        return torch.cat(logps)
+            ctx.matrix = matrix
+            ctx.save_for_backward(predictors, targets, slopes, torch.cat(expected).to(states.dtype))
+        return logps
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        (gradient,) = ctx.saved_tensors
-        return upstream[:, None].to(gradient.dtype) * gradient, None, None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
+        predictors, targets, slopes, expected = ctx.saved_tensors
+        total = expected.new_zeros(len(expected)).index_add(0, predictors, upstream.to(expected.dtype))
+        gradient = -total[:, None] * expected
+        gradient.index_add_(0, predictors, (upstream * slopes).to(expected.dtype)[:, None] * ctx.matrix.rows(targets))
+        return gradient, None, None, None, None
 
 
 class _Divergences(torch.autograd.Function):
@@ -135,16 +167,18 @@ class _Divergences(torch.autograd.Function):
         with_gradient: bool,
     ) -> Tensor:
         kls, gradients, matrix = [], [], _Matrix(head, states)
-        for chunk, reference_chunk in _chunks(head, states, reference_states):
+        for _, (chunk, reference_chunk) in _chunks(head, states, reference_states):
             logits = matrix.logits(chunk)
-            slope = matrix.softcap_slope(logits) if with_gradient else None
-            policy = logits.sub_(logits.logsumexp(-1, keepdim=True))
+            policy = logits.log_softmax(-1)
             difference = policy - reference_head.log_softmax(reference_chunk)
             policy.exp_()
             kl = (policy * difference).sum(-1)
             kls.append(kl)
             if with_gradient:
-                gradients.append(matrix.gradient(difference.sub_(kl[:, None]).mul_(policy), slope))
+                gradient = difference.sub_(kl[:, None]).mul_(policy)
+                if (slope := matrix.softcap_slope(logits)) is not None:
+                    gradient *= slope
+                gradients.append(matrix.gradient(gradient))
         if with_gradient:
             ctx.save_for_backward(torch.cat(gradients).to(states.dtype))
         return torch.cat(kls)
@@ -173,7 +207,9 @@ class _Matrix:
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits, float32 at least, in memory of their own."""
-        logits = _wide(F.linear(states.to(self._weight.dtype), self._weight, self._bias)).mul_(self._head.scale)
+        logits = _wide(F.linear(states.to(self._weight.dtype), self._weight, self._bias))
+        if self._head.scale != 1:
+            logits.mul_(self._head.scale)
         if self._head.softcap is not None:
             logits.div_(self._head.softcap).tanh_().mul_(self._head.softcap)
         return logits
@@ -182,17 +218,27 @@ class _Matrix:
         """Derivative of the soft-cap at these logits; None for 1."""
         return None if self._head.softcap is None else 1 - (logits / self._head.softcap) ** 2
 
-    def gradient(self, gradient: Tensor, slope: Tensor | None) -> Tensor:
-        """From the gradient of the final logits to that of the states."""
-        if slope is not None:
-            gradient *= slope
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """From the gradient of the logits, before the soft-cap, to that of the states."""
         summed: Tensor = gradient.to(self._weight.dtype) @ self._weight
         return summed.mul_(self._head.scale)
 
+    def rows(self, targets: Tensor) -> Tensor:
+        """Gradient of each target's logit, before the soft-cap, with respect to the state."""
+        rows: Tensor = self._weight[targets]
+        return rows * self._head.scale
 
-def _chunks(head: LmHead, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
+
+def _chunks(head: LmHead, *columns: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Pieces of the columns whose logits fit, each with the place of its first row."""
     size = max(1, _MAX_LOGITS // head.vocab_size)
-    return zip(*(torch.split(column, size) for column in columns), strict=True)
+    pieces = zip(*(torch.split(column, size) for column in columns), strict=True)
+    return ((number * size, piece) for number, piece in enumerate(pieces))
+
+
+def _predicted(predictors: Tensor, first: int, count: int) -> Tensor:
+    """Places of the targets that are predicted by `count` states from the first on."""
+    return ((predictors >= first) & (predictors < first + count)).nonzero()[:, 0]
 
 
 def _wide(logits: Tensor) -> Tensor:

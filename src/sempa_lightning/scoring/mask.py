@@ -10,17 +10,16 @@ from sempa_lightning.types import PackedSequences
 
 
 def visible(sequences: PackedSequences, window: int | None) -> Bool[Tensor, "sequences 1 tokens tokens"]:
-    """What each token (third axis) may see (fourth axis): the trunk, its anchor's prompt and its own candidate.
+    """What each token (third axis) may see (fourth axis): itself and the tokens in whose run it stands.
 
-    A sliding window counts positions, not columns: a candidate's tokens follow the prompt directly, whatever stands
-    between them. Padding sees padding, so that no row is empty.
+    A sliding window counts positions, not columns: a token's text goes on from the one before it, whatever stands
+    between them.
     """
     column = torch.arange(sequences.input_ids.shape[1], device=sequences.input_ids.device)
-    anchor, candidate, position = sequences.anchor_ids, sequences.candidate_ids, sequences.position_ids
-    mask = column[:, None] >= column
-    mask = mask & ((anchor[:, :, None] == anchor[:, None]) | (anchor[:, None] == 0))
-    mask = mask & ((candidate[:, :, None] == candidate[:, None]) | (candidate[:, None] == 0))
+    follows = (column[:, None] > column) & (column[:, None] < sequences.run_ends[:, None])
+    mask = follows | (column[:, None] == column)
     if window is not None:
+        position = sequences.position_ids
         mask = mask & (position[:, :, None] - position[:, None] < window)
     return mask[:, None]
 

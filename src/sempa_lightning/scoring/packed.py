@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,7 +11,6 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder
-from sempa_lightning.prompts.shared_start import shared_start
 from sempa_lightning.scoring.head import lm_head, target_logps
 from sempa_lightning.scoring.mask import tree_mask
 from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow, padded
@@ -19,8 +20,9 @@ from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow
 class Packed:
     """Each prompt once, its candidates behind it, several anchors in a sequence.
 
-    Anchors of a sequence also share the tokens that all their prompts begin with: the template's opening words, or
-    a chat template's system prompt. Sequences are filled evenly, so there is hardly any padding.
+    Whatever texts of a sequence begin with in common is there once: the prompt of an anchor's candidates, the words
+    that candidates have in common, the template's opening, a chat template's system prompt. Sequences are filled
+    evenly, so there is hardly any padding.
 
     Attributes:
         sequence_tokens: Aim for sequences of about this many tokens, and of one anchor at least: 1 gives each anchor
@@ -38,24 +40,26 @@ class Packed:
             raise UserError(f"scoring.sequence_tokens={self.sequence_tokens} is not a whole number above 0")
 
     def num_tokens(self, rows: Sequence[TokenizedRow]) -> int:
-        """Tokens of prompts and of completions without their last, which predict nothing; trunk and padding aside."""
+        """Tokens at most: each prompt once, completions without their last, which predicts nothing; no padding."""
         return sum(map(_num_tokens, rows))
 
     def __call__(self, rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
         """Fill sequences evenly, longest anchors first."""
-        sequences = [
-            _Tree([rows[place] for place in places], places) for places in self._evenly([*map(_num_tokens, rows)])
-        ]
         width = max(len(row.completion_ids) for row in rows)
+        texts = [_texts(row, place * width) for place, row in enumerate(rows)]
+        sequences = [
+            _Tree([text for place in places for text in texts[place]])
+            for places in self._evenly([*map(_num_tokens, rows)])
+        ]
 
         def stacked(name: str, padding: int) -> Tensor:
             return padded([getattr(sequence, name) for sequence in sequences], padding)
 
         input_ids = stacked("input_ids", pad_token_id)
         scored = [
-            (index * input_ids.shape[1] + predictor, target, place * width + candidate)
+            (index * input_ids.shape[1] + predictor, target, candidate)
             for index, sequence in enumerate(sequences)
-            for predictor, target, place, candidate in sequence.scored
+            for predictor, target, candidate in sequence.scored
         ]
         predictors, targets, candidates = torch.tensor(scored).unbind(-1)
         return PreferenceBatch.of(
@@ -63,8 +67,7 @@ class Packed:
             PackedSequences(
                 input_ids=input_ids,
                 position_ids=stacked("position_ids", 0),
-                anchor_ids=stacked("anchor_ids", -1),
-                candidate_ids=stacked("candidate_ids", 0),
+                run_ends=stacked("run_ends", 0),
                 predictors=predictors,
                 targets=targets,
                 candidates=candidates,
@@ -82,43 +85,61 @@ class Packed:
         return [places for _, places in filled]
 
 
+class _Text(NamedTuple):
+    """Prompt and completion of a candidate.
+
+    Attributes:
+        ids: Token ids without the last, which predicts nothing.
+        completion: The scored tokens.
+        candidate: Place in the flattened `candidate_mask`.
+    """
+
+    ids: list[int]
+    completion: list[int]
+    candidate: int
+
+
+def _texts(row: TokenizedRow, first: int) -> list[_Text]:
+    return [
+        _Text(row.prompt_ids + completion[:-1], completion, first + candidate)
+        for candidate, completion in enumerate(row.completion_ids)
+    ]
+
+
 def _num_tokens(row: TokenizedRow) -> int:
     return len(row.prompt_ids) + sum(len(completion) - 1 for completion in row.completion_ids)
 
 
 class _Tree:
-    """One sequence, laid flat: the columns of `PackedSequences`.
+    """One sequence: the columns of `PackedSequences`.
 
     Args:
-        rows: Its anchors.
-        places: Their places in the batch.
+        texts: What it holds.
     """
 
-    def __init__(self, rows: list[TokenizedRow], places: list[int]) -> None:
+    def __init__(self, texts: list[_Text]) -> None:
         self.input_ids: list[int] = []
         self.position_ids: list[int] = []
-        self.anchor_ids: list[int] = []
-        self.candidate_ids: list[int] = []
-        self.scored: list[tuple[int, int, int, int]] = []  # predictor, target, place of the anchor, candidate
-        trunk = shared_start([row.prompt_ids for row in rows])
-        self._append(trunk, 0, 0, 0)
-        for anchor, (row, place) in enumerate(zip(rows, places, strict=True), start=1):
-            self._append(row.prompt_ids[len(trunk) :], len(trunk), anchor, 0)
-            end_of_prompt = len(self.input_ids) - 1
-            for candidate, completion in enumerate(row.completion_ids):
-                first = len(self.input_ids)
-                predictors = [end_of_prompt, *range(first, first + len(completion) - 1)]
-                self.scored += [
-                    (predictor, target, place, candidate)
-                    for predictor, target in zip(predictors, completion, strict=True)
-                ]
-                self._append(completion[:-1], len(row.prompt_ids), anchor, candidate + 1)
+        self.run_ends: list[int] = []
+        self.scored: list[tuple[int, int, int]] = []  # predictor, target, candidate
+        path: list[int] = []  # columns of the text before
+        for text in sorted(texts):  # texts that begin alike stand beside each other
+            path = self._append(text.ids, path)
+            first = len(path) - len(text.completion)
+            self.scored += [(*pair, text.candidate) for pair in zip(path[first:], text.completion, strict=True)]
 
-    def _append(self, ids: list[int], position: int, anchor: int, candidate: int) -> None:
-        self.input_ids += ids
-        self.position_ids += range(position, position + len(ids))
-        self.anchor_ids += [anchor] * len(ids)
-        self.candidate_ids += [candidate] * len(ids)
+    def _append(self, ids: list[int], path: list[int]) -> list[int]:
+        """Let a text branch off from the one before; the columns of its tokens."""
+        pairs = zip(ids, path, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == self.input_ids[pair[1]], pairs))
+        first, end = len(self.input_ids), len(self.input_ids) + len(ids) - shared
+        path = [*path[:shared], *range(first, end)]
+        self.input_ids += ids[shared:]
+        self.position_ids += range(shared, len(ids))
+        self.run_ends += [0] * (end - first)
+        for column in path:
+            self.run_ends[column] = end
+        return path
 
 
 def packed_logps(policy: nn.Module, sequences: PackedSequences, num_candidates: int) -> Float[Tensor, " candidates"]:
@@ -133,6 +154,7 @@ def packed_logps(policy: nn.Module, sequences: PackedSequences, num_candidates: 
         attention_mask=tree_mask(sequences, backbone),
         use_cache=False,
     ).last_hidden_state
-    predicting = states.flatten(0, 1)[sequences.predictors]
-    logps = target_logps(predicting, lm_head(policy), sequences.targets)
+    # What follows a prompt first is predicted once for all its candidates.
+    places, predictors = torch.unique(sequences.predictors, return_inverse=True)
+    logps = target_logps(states.flatten(0, 1)[places], lm_head(policy), predictors, sequences.targets)
     return logps.new_zeros(num_candidates).index_add(0, sequences.candidates, logps)

@@ -21,13 +21,13 @@ SIZE = {
 
 @pytest.fixture
 def sequences():
-    """Trunk 1 2, anchor 3 with candidates 4 5 and 6, anchor 7 8 with candidate 9; then one on its own, padded."""
+    """Common start 1 2, anchor 3 with candidates 4 5 and 6, anchor 7 8 with candidate 9; then one alone, padded."""
     rows = [TokenizedRow("a", [1, 2, 3], [[4, 5, 0], [6, 0]], 1), TokenizedRow("b", [1, 2, 7, 8], [[9, 0]], 1)]
     together = Packed(100)(rows, 0).sequences
     alone = Packed(1)([TokenizedRow("c", [1, 2, 3, 4, 5, 6], [[7, 0]], 1)], 0).sequences
-    columns = zip(together[:4], alone[:4], (0, 0, -1, 0), strict=True)
-    padded = [torch.cat([one, torch.nn.functional.pad(two, (0, 2), value=fill)]) for one, two, fill in columns]
-    return together._replace(**dict(zip(together._fields[:4], padded, strict=True)))
+    columns = zip(together[:3], alone[:3], strict=True)
+    padded = [torch.cat([one, torch.nn.functional.pad(two, (0, 2))]) for one, two in columns]
+    return together._replace(**dict(zip(together._fields[:3], padded, strict=True)))
 
 
 def test_visible_by_hand(sequences):
@@ -35,7 +35,7 @@ def test_visible_by_hand(sequences):
         [
             [
                 # 1  2  3  4  5  6  7  8  9
-                [1, 0, 0, 0, 0, 0, 0, 0, 0],  # 1, trunk
+                [1, 0, 0, 0, 0, 0, 0, 0, 0],  # 1
                 [1, 1, 0, 0, 0, 0, 0, 0, 0],  # 2
                 [1, 1, 1, 0, 0, 0, 0, 0, 0],  # 3, first prompt
                 [1, 1, 1, 1, 0, 0, 0, 0, 0],  # 4, its first candidate
@@ -46,7 +46,8 @@ def test_visible_by_hand(sequences):
                 [1, 1, 0, 0, 0, 0, 1, 1, 1],  # 9, its candidate
             ]
         ],
-        [[[int(column <= row and (row >= 7) == (column >= 7)) for column in range(9)] for row in range(9)]],
+        # The second row ends after seven tokens; padding sees itself.
+        [[[int(column <= row if row < 7 else column == row) for column in range(9)] for row in range(9)]],
     ]
 
 
