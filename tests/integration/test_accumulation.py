@@ -6,7 +6,11 @@ import torch
 
 @pytest.mark.parametrize(
     ("precision", "dtype", "objective"),
-    [("32-true", torch.float32, "preference"), ("64-true", torch.float64, "preference_nll_kl")],
+    [
+        ("32-true", torch.float32, "preference"),
+        ("64-true", torch.float64, "preference_nll_kl"),
+        ("64-true", torch.float64, "joint"),
+    ],
 )
 def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype, objective):
     """Five steps, four of 8 rows and one of 7, in one forward pass each or in several."""

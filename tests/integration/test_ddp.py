@@ -27,7 +27,11 @@ def probes(run):
 
 @pytest.mark.parametrize(
     ("precision", "dtype", "objective"),
-    [("32-true", torch.float32, "preference"), ("64-true", torch.float64, "preference_nll_kl")],
+    [
+        ("32-true", torch.float32, "preference"),
+        ("64-true", torch.float64, "preference_nll_kl"),
+        ("64-true", torch.float64, "joint"),
+    ],
 )
 def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype, objective):
     words = [*every_step, *UNEVEN, f"trainer.precision={precision}", f"objective={objective}"]

@@ -15,6 +15,7 @@ from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.embedder import Readout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.types import PreferenceBatch, TokenizedRow
@@ -25,6 +26,7 @@ _FEATURES = datasets.Features(
         "prompt_ids": datasets.List(datasets.Value("int32")),
         "completion_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "num_chosen": datasets.Value("int32"),
+        "sentence_ids": datasets.List(datasets.List(datasets.Value("int32"))),
     }
 )
 
@@ -93,6 +95,7 @@ class PreferenceDataModule(LightningDataModule):
         path: The table that both sources read, for the manifest. A config names it here once, and its sources
             refer to it; null where they read other things.
         columns: The columns that they take from it, likewise.
+        readout: How sentences are embedded, for objectives that embed them; null where none does.
 
     Raises:
         UserError: From `prepare_data` and `setup`, if the rows cannot be read or none of them is left.
@@ -118,11 +121,12 @@ class PreferenceDataModule(LightningDataModule):
         cache_dir: str,
         path: str | None = None,
         columns: Mapping[str, str] | None = None,
+        readout: Readout | None = None,
     ) -> None:
         super().__init__()
         self._origin = {"path": path, "columns": columns}
         self._sources = {"train": train, "dev": dev}
-        self._tokenize = RowTokenizer(tokenizer, template, max_length, unfit)
+        self._tokenize = RowTokenizer(tokenizer, template, max_length, unfit, readout)
         self._group = group
         self._max_rows = max_rows
         self._max_rejected = max_rejected
@@ -190,4 +194,10 @@ def _key(rows: list[Row], tokenize: RowTokenizer) -> str:
         str(tokenize.max_length),
         tokenize.unfit,
         *(row.id for row in rows),
+        *_readout_content(rows, tokenize.readout),
     )
+
+
+def _readout_content(rows: list[Row], readout: Readout | None) -> list[str]:
+    """What sentence ids follow from: the template, and what pre-processing makes of the rows."""
+    return [] if readout is None else [repr(readout.template), *(readout.preprocess(row.anchor) for row in rows)]

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.data.rows import Row
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.embedder import Readout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.types import TokenizedRow
 
@@ -28,6 +29,7 @@ class RowTokenizer:
         template: The paraphrase prompt.
         max_length: Longest prompt + completion, in tokens.
         unfit: `error` stops at the first unfit row and names it; `drop` leaves it out and counts it.
+        readout: How anchor and candidates are embedded, for objectives that do; None if none does.
 
     Raises:
         UserError: If `unfit` is neither, or if the tokenizer has no end token.
@@ -37,6 +39,7 @@ class RowTokenizer:
     template: PromptTemplate
     max_length: int
     unfit: Literal["error", "drop"]
+    readout: Readout | None = None
 
     def __post_init__(self) -> None:
         """Check the choice."""
@@ -55,12 +58,13 @@ class RowTokenizer:
             prompt = self._prompt_ids(row.anchor)
             candidates = [self._completion_ids(row.anchor, prompt, text) for text in (*row.chosen, *row.rejected)]
             fit = [ids for ids in candidates if ids is not None]
+            sentences = self._sentence_ids(row)
             if len(fit) < len(candidates):
                 self._leave_out(row, "prompt and completion merge into one token", dropped)
-            elif len(prompt) + max(map(len, fit)) > self.max_length:
+            elif max([len(prompt) + max(map(len, fit)), *map(len, sentences)]) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:
-                yield TokenizedRow(row.id, prompt, fit, len(row.chosen))
+                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), sentences)
 
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
@@ -89,6 +93,14 @@ class RowTokenizer:
         added = self.tokenizer.added_tokens_decoder.items()
         special = {token_id for token_id, token in added if token.special} - {self.tokenizer.unk_token_id}
         return frozenset({*special, self.tokenizer.eos_token_id})
+
+    def _sentence_ids(self, row: Row) -> list[list[int]]:
+        """Anchor and candidates in the readout's prompt."""
+        if self.readout is None:
+            return []
+        template, preprocess = self.readout.template, self.readout.preprocess
+        texts = [template.prompt(self.tokenizer, preprocess(text)) for text in (row.anchor, *row.chosen, *row.rejected)]
+        return [self.tokenizer.encode(text, add_special_tokens=not template.chat) for text in texts]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)

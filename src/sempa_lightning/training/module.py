@@ -1,6 +1,7 @@
 """The LightningModule: one optimiser step for each batch, and nothing of the mathematics."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -81,11 +82,12 @@ class TrainingModule(LightningModule):
         """Accumulate the gradients of the step's micro-batches, clip, update."""
         optimizer: Any = self.optimizers()
         sums: dict[str, Tensor] = {}
-        *firsts, last = step.micro_batches
-        with self._unsynchronised():
-            for batch in firsts:
-                _add(sums, self._backward(batch, step))
-        _add(sums, self._backward(last, step))
+        # Data-parallel strategies average gradients over processes; the sum is wanted.
+        scale = step.weight * self.trainer.world_size / step.size
+        for is_last, terms in self._terms(step):
+            with contextlib.nullcontext() if is_last else self._unsynchronised():
+                self.manual_backward(terms.losses.sum() * scale)
+            _add(sums, {name: value * step.weight for name, value in terms.metrics.items()})
         self._stop_unless_finite()
         if self._max_grad_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -99,19 +101,14 @@ class TrainingModule(LightningModule):
         for name, total in self._total(sums).items():
             self.log(f"train/{name}", total / step.size, prog_bar=name == "loss")
 
-    def _backward(self, batch: PreferenceBatch | TextBatch, step: StepBatch) -> dict[str, Tensor]:
-        terms = self._terms(batch)
-        # Data-parallel strategies average gradients over processes; the sum is wanted.
-        scale = step.weight * self.trainer.world_size / step.size
-        self.manual_backward(terms.losses.sum() * scale)
-        return {name: value * step.weight for name, value in terms.metrics.items()}
-
-    def _terms(self, batch: PreferenceBatch | TextBatch) -> Terms:
-        terms: Terms = self._objective(self.policy, self._reference, batch)
-        finite = terms.losses.detach().isfinite().tolist()
-        if not all(finite):
-            self._not_finite += self._guilty(batch, finite)
-        return terms
+    def _terms(self, step: StepBatch) -> Iterator[tuple[bool, Terms]]:
+        """The objective on each micro-batch, and whether it is the last; rows that spoil it are noted."""
+        found = self._objective(self.policy, self._reference, step)
+        for place, terms in enumerate(found):
+            finite = terms.losses.detach().isfinite().tolist()
+            if not all(finite):
+                self._not_finite += self._guilty(step.micro_batches[place], finite)
+            yield place == len(step.micro_batches) - 1, terms
 
     @torch.no_grad()
     def _guilty(self, batch: PreferenceBatch | TextBatch, finite: list[bool]) -> list[str]:
@@ -120,8 +117,9 @@ class TrainingModule(LightningModule):
         if isinstance(batch, TextBatch):
             return names
         alone = [pad([row], pad_token_id=0).to(self.device) for row in batch.rows if row.id in names]
-        losses = [self._objective(self.policy, self._reference, row).losses for row in alone]
-        guilty = [row.row_ids[0] for row, loss in zip(alone, losses, strict=True) if not loss.isfinite().all()]
+        steps = [StepBatch([row], size=1, weight=1.0) for row in alone]
+        terms = [next(self._objective(self.policy, self._reference, step)) for step in steps]
+        guilty = [row.row_ids[0] for row, term in zip(alone, terms, strict=True) if not term.losses.isfinite().all()]
         return guilty or names
 
     def _stop_unless_finite(self) -> None:
@@ -148,8 +146,8 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, step: StepBatch, _: int) -> None:
         """Add up the objective over this process's share."""
-        for batch in step.micro_batches:
-            _add(self._val_sums, {name: value * step.weight for name, value in self._terms(batch).metrics.items()})
+        for _, terms in self._terms(step):
+            _add(self._val_sums, {name: value * step.weight for name, value in terms.metrics.items()})
         self._stop_unless_finite()
         share = torch.tensor(step.size / self.trainer.world_size, device=self.device)
         _add(self._val_sums, {"size": share})

@@ -9,6 +9,7 @@ from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Frozen
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.training.objectives.preference import Preference
+from sempa_lightning.types import StepBatch
 
 LOSS = PlackettLuce(beta=0.5)
 
@@ -28,12 +29,13 @@ def test_terms_add_up(policy, batch):
     nll, kl = -logps[:, 0] / batch.completion_lengths[:, 0], unprompted_kl(policy, reference, batch)
     assert kl.min() > 0.01
 
-    terms = Preference(LOSS, nll_weight=0.3, kl_weight=2.0)(policy, reference, batch)
+    step = StepBatch([batch], size=len(batch.rows), weight=1.0)
+    (terms,) = Preference(LOSS, nll_weight=0.3, kl_weight=2.0)(policy, reference, step)
     torch.testing.assert_close(terms.losses, preference + 0.3 * nll + 2.0 * kl)
     sums = {"loss": terms.losses.sum(), "nll": nll.sum(), "kl": kl.sum()}
     for name, expected in sums.items():
         torch.testing.assert_close(terms.metrics[name], expected)
 
-    plain = Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, reference, batch)
+    (plain,) = Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, reference, step)
     torch.testing.assert_close(plain.losses, preference)
     assert "kl" not in plain.metrics, "what is not computed is not logged"

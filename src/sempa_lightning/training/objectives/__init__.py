@@ -1,11 +1,12 @@
-"""What is minimised: an objective maps policy, reference and a micro-batch to one unreduced loss for each row."""
+"""What is minimised: an objective maps policy, reference and a step to one unreduced loss for each row."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from sempa_lightning.scoring.reference import Reference
-from sempa_lightning.types import Terms
+from sempa_lightning.types import StepBatch, Terms
 
 
 @runtime_checkable
@@ -15,5 +16,8 @@ class Objective(Protocol):
     An objective is written for one kind of batch, which the datamodule must yield.
     """
 
-    def __call__(self, policy: nn.Module, reference: Reference, batch: Any) -> Terms:  # noqa: ANN401 (see the class)
-        """Compute one loss for each row of the micro-batch, and sums of metrics."""
+    def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
+        """Yield, for each micro-batch of the step in turn, one loss for each of its rows, and sums of metrics.
+
+        The caller takes the gradients of one micro-batch before it asks for the next.
+        """

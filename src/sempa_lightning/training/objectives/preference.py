@@ -1,5 +1,7 @@
 """Paraphrase preferences against a frozen reference: SemPA."""
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from sempa_lightning.losses import PreferenceLoss
@@ -7,7 +9,7 @@ from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
-from sempa_lightning.types import PreferenceBatch, Terms
+from sempa_lightning.types import PreferenceBatch, StepBatch, Terms
 
 
 class Preference:
@@ -27,8 +29,12 @@ class Preference:
         self._nll_weight = nll_weight
         self._kl_weight = kl_weight
 
-    def __call__(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Terms:
+    def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
         """Score all candidates under policy and reference; one loss for each anchor."""
+        batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
+        return (self._terms(policy, reference, batch) for batch in batches)
+
+    def _terms(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Terms:
         logps = completion_logps(policy, batch)
         log_ratios = logps - reference.logps(policy, batch)
         preference = self._loss(log_ratios, batch.candidate_mask, batch.num_chosen)

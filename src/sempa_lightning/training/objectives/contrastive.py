@@ -1,0 +1,143 @@
+"""Contrastive training of embeddings: PromptEOL-CSE, SimCSE, Roth et al."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.losses.info_nce import InfoNce
+from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.models.embedder import Readout
+from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, padded
+
+_ANCHOR, _POSITIVE, _NEGATIVE = 0, 1, 2
+
+
+class _Sentences(NamedTuple):
+    """Sentences of some rows, row by row: the anchor, its positive, its negatives.
+
+    Attributes:
+        kinds: Anchor, positive or negative.
+        names: Equal for equal sentences.
+        vectors: Their embeddings.
+    """
+
+    kinds: Int[Tensor, " sentences"]
+    names: Int[Tensor, " sentences"]
+    vectors: Float[Tensor, "sentences hidden"]
+
+
+class Contrastive:
+    """InfoNCE between each anchor's embedding and those of its first chosen candidate and of all other candidates.
+
+    The negatives of an anchor are the candidates of the whole step, on all processes, its own rejected ones among
+    them; sentences that repeat the anchor or its positive are left out. Embeddings of the step are computed without
+    gradients first, and each micro-batch then takes its part of the exact gradient against them (as GradCache does,
+    Gao et al. 2021): memory does not grow with the step, and neither the cut into micro-batches nor the number of
+    processes changes the result.
+
+    Args:
+        loss: Maps embeddings to losses.
+        readout: How a sentence becomes a vector; `data.readout` must be the same.
+        negatives: Whether the rejected candidates are negatives, beside the other anchors' positives.
+        kl_weight: Weight of KL(policy ‖ reference) per token on the candidates as plain text (`unprompted_kl`), which
+            holds the language model in place; at 0 it is neither computed nor logged.
+    """
+
+    def __init__(self, loss: InfoNce, readout: Readout, negatives: bool, kl_weight: float) -> None:
+        self._loss = loss
+        self._readout = readout
+        self._negatives = negatives
+        self._kl_weight = kl_weight
+
+    def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
+        """Compare all sentences of the step; one loss for each anchor of each micro-batch."""
+        batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
+        is_shared = sum(len(batch.rows) for batch in batches) < step.size
+        frozen, place = None, 0
+        if is_shared or len(batches) > 1:
+            device = batches[0].candidate_mask.device
+            frozen, place = self._frozen(policy, batches if step.weight else [], is_shared, device)
+        for batch in batches:
+            live = self._embedded(policy, batch)
+            yield self._terms(policy, reference, batch, _around(frozen, place, live), place)
+            place += len(live.names)
+
+    def _terms(
+        self, policy: nn.Module, reference: Reference, batch: PreferenceBatch, sentences: _Sentences, place: int
+    ) -> Terms:
+        anchors, candidates = sentences.kinds == _ANCHOR, sentences.kinds != _ANCHOR
+        positives = (sentences.kinds[candidates] == _POSITIVE).nonzero().squeeze(-1)
+        names = sentences.names[candidates]
+        excluded = (names == sentences.names[anchors][:, None]) | (names == names[positives][:, None])
+        all_losses = self._loss(sentences.vectors[anchors], sentences.vectors[candidates], positives, excluded)
+        first = int(anchors[:place].sum())
+        own = slice(first, first + len(batch.rows))
+        # As negatives of others, these sentences move the others' losses, too: their gradient counts, not their value.
+        elsewhere = all_losses.sum() - all_losses[own].sum()
+        losses = all_losses[own] + (elsewhere - elsewhere.detach()) / len(batch.rows)
+        metrics = {"loss": losses.detach(), "contrastive/loss": losses.detach()}
+        if self._kl_weight:
+            kl = unprompted_kl(policy, reference, batch)
+            losses = losses + self._kl_weight * kl
+            metrics |= {"loss": losses.detach(), "kl": kl.detach()}
+        return Terms(losses, {name: values.sum() for name, values in metrics.items()})
+
+    @torch.no_grad()
+    def _frozen(
+        self, policy: nn.Module, batches: Sequence[PreferenceBatch], is_shared: bool, device: torch.device
+    ) -> tuple[_Sentences | None, int]:
+        """Embeddings of all sentences of the step, and where those of this process begin."""
+        parts = [self._embedded(policy, batch) for batch in batches]
+        own = _Sentences(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+        if not is_shared:
+            return own, 0
+        shares = _gathered(own, device)
+        before = shares[: torch.distributed.get_rank()]
+        whole = [share for share in shares if share is not None]
+        return _Sentences(*map(torch.cat, zip(*whole, strict=True))), sum(len(share.names) for share in before if share)
+
+    def _embedded(self, policy: nn.Module, batch: PreferenceBatch) -> _Sentences:
+        ids, kinds = [], []
+        for row in batch.rows:
+            if not row.sentence_ids:
+                raise UserError("a contrastive objective embeds sentences: set data.readout=${readout}")
+            anchor, chosen, rejected = row.sentence_ids[0], row.sentence_ids[1], row.sentence_ids[1 + row.num_chosen :]
+            ids += [anchor, chosen, *(rejected if self._negatives else [])]
+            kinds += [_ANCHOR, _POSITIVE, *([_NEGATIVE] * len(rejected) if self._negatives else [])]
+        device = batch.candidate_mask.device
+        names = torch.tensor([hash(tuple(sentence)) for sentence in ids], device=device)
+        return _Sentences(torch.tensor(kinds, device=device), names, self._vectors(policy, ids, device))
+
+    def _vectors(self, policy: nn.Module, ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+        input_ids = padded(ids, 0).to(device)
+        lengths = torch.tensor([*map(len, ids)], device=device)
+        mask = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]
+        # Padding stands on the right, where causal attention does not look.
+        layer = self._readout.layer
+        output = decoder(policy)(input_ids=input_ids, use_cache=False, output_hidden_states=layer != -1)
+        states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+        vectors: Tensor = self._readout.pooling(states, mask)
+        return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _around(frozen: _Sentences | None, place: int, live: _Sentences) -> _Sentences:
+    """All sentences of the step, those of one micro-batch live."""
+    if frozen is None:
+        return live
+    end = place + len(live.names)
+    if place == len(frozen.names):  # a process without rows keeps company: its sentences belong to no step
+        return _Sentences(*(torch.cat(pair) for pair in zip(frozen, live, strict=True)))
+    return frozen._replace(vectors=torch.cat([frozen.vectors[:place], live.vectors, frozen.vectors[end:]]))
+
+
+def _gathered(own: _Sentences | None, device: torch.device) -> list[_Sentences | None]:
+    """The sentences of all processes, by rank."""
+    shares: list[_Sentences | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, own and _Sentences(*(tensor.cpu() for tensor in own)))
+    return [share and _Sentences(*(tensor.to(device) for tensor in share)) for share in shares]

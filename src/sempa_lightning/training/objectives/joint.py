@@ -1,0 +1,55 @@
+"""Several objectives at once."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.training.objectives import Objective
+from sempa_lightning.types import StepBatch, Terms
+
+
+class Weighted(NamedTuple):
+    """An objective and what it counts."""
+
+    objective: Objective
+    weight: float
+
+
+class Joint:
+    """The weighted sum of objectives on the same rows.
+
+    Each objective's loss is logged as `loss/<name>`, before its weight; its other metrics keep their names.
+
+    Args:
+        objectives: By name.
+    """
+
+    def __init__(self, objectives: Mapping[str, Weighted]) -> None:
+        self._objectives = objectives
+
+    def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
+        """Compute all objectives on each micro-batch.
+
+        Raises:
+            UserError: If two objectives bring a term of the same name.
+        """
+        members = [weighted.objective(policy, reference, step) for weighted in self._objectives.values()]
+        for terms in zip(*members, strict=True):
+            yield self._sum(terms)
+
+    def _sum(self, terms: tuple[Terms, ...]) -> Terms:
+        metrics: dict[str, Tensor] = {}
+        for name, term in zip(self._objectives, terms, strict=True):
+            own = {f"loss/{name}" if key == "loss" else key: value for key, value in term.metrics.items()}
+            if twice := metrics.keys() & own.keys():
+                raise UserError(
+                    f"two objectives have a term {sorted(twice)[0]}: give it to one of them, with one weight"
+                )
+            metrics |= own
+        weights = [weighted.weight for weighted in self._objectives.values()]
+        losses = torch.stack([weight * term.losses for weight, term in zip(weights, terms, strict=True)]).sum(0)
+        return Terms(losses, metrics | {"loss": losses.detach().sum()})
