@@ -43,10 +43,13 @@ class InfoNce:
 
     Attributes:
         temperature: Cosines are divided by it; SimCSE and PromptEOL use 0.05, Roth et al. 0.2.
+        hard_negative_weight: Added to the logits of an anchor's own negatives, as if each stood there e^weight times:
+            an option of SimCSE's code.
         symmetric: Also draw each anchor among all anchors, given its positive; the mean of both directions.
     """
 
     temperature: float
+    hard_negative_weight: float = 0.0
     symmetric: bool = False
 
     def __call__(
@@ -54,6 +57,7 @@ class InfoNce:
         anchors: Float[Tensor, "anchors hidden"],
         candidates: Float[Tensor, "sentences hidden"],
         positives: Int[Tensor, " anchors"],
+        own_negatives: Bool[Tensor, "anchors sentences"],
         excluded: Bool[Tensor, "anchors sentences"],
     ) -> Float[Tensor, " anchors"]:
         """Compute the loss of each anchor (see `info_nce`), in float32 at least.
@@ -62,12 +66,13 @@ class InfoNce:
             anchors: Embeddings.
             candidates: Embeddings of all positives and negatives.
             positives: Each anchor's positive among the candidates.
+            own_negatives: Candidates that were given as negatives of the anchor.
             excluded: Candidates that say the same as an anchor or its positive, and so are no negatives of it.
         """
         dtype = torch.promote_types(anchors.dtype, torch.float32)
         cosines = F.normalize(anchors.to(dtype), dim=-1) @ F.normalize(candidates.to(dtype), dim=-1).T
         logits = cosines / self.temperature
-        losses = info_nce(logits, positives, excluded)
+        losses = info_nce(logits + self.hard_negative_weight * own_negatives, positives, excluded)
         if not self.symmetric:
             return losses
         own = torch.arange(len(anchors), device=anchors.device)

@@ -49,8 +49,8 @@ def test_as_sentence_transformers(embeddings, temperature):
     anchors, positives, negatives = embeddings
     peer = MultipleNegativesRankingLoss(Given(), scale=1 / temperature)
     expected = peer.compute_loss_from_embeddings([anchors, positives, negatives], labels=None)
-    excluded = torch.zeros(6, 12, dtype=torch.bool)
-    found = InfoNce(temperature)(anchors, torch.cat([positives, negatives]), torch.arange(6), excluded)
+    candidates, nothing = torch.cat([positives, negatives]), torch.zeros(6, 12, dtype=torch.bool)
+    found = InfoNce(temperature)(anchors, candidates, torch.arange(6), nothing, nothing)
     torch.testing.assert_close(found.mean(), expected, atol=1e-9, rtol=0)
 
 
@@ -61,6 +61,18 @@ def test_both_directions_as_sentence_transformers(embeddings):
     both = ("query_to_doc", "doc_to_query")
     peer = MultipleNegativesRankingLoss(Given(), scale=20.0, directions=both, partition_mode="per_direction")
     expected = peer.compute_loss_from_embeddings([anchors, positives], labels=None)
-    excluded = torch.zeros(6, 6, dtype=torch.bool)
-    found = InfoNce(0.05, symmetric=True)(anchors, positives, torch.arange(6), excluded)
+    nothing = torch.zeros(6, 6, dtype=torch.bool)
+    found = InfoNce(0.05, symmetric=True)(anchors, positives, torch.arange(6), nothing, nothing)
     torch.testing.assert_close(found.mean(), expected, atol=1e-9, rtol=0)
+
+
+def test_a_hard_negative_counts_as_if_it_stood_there_several_times(embeddings):
+    anchors, positives, negatives = embeddings
+    own = torch.cat([torch.zeros(6, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)], dim=1)
+    candidates, nothing = torch.cat([positives, negatives]), torch.zeros_like(own)
+    found = InfoNce(0.05, hard_negative_weight=math.log(3))(anchors, candidates, torch.arange(6), own, nothing)
+    for row in range(6):
+        three_times = torch.cat([candidates, negatives[row : row + 1], negatives[row : row + 1]])
+        none = torch.zeros(1, 14, dtype=torch.bool)
+        expected = InfoNce(0.05)(anchors[row : row + 1], three_times, torch.tensor([row]), none, none)
+        torch.testing.assert_close(found[row], expected[0])

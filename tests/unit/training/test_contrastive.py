@@ -1,5 +1,7 @@
 """The contrastive objective: which sentences are compared, and exact gradients from pieces of a step."""
 
+import math
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.training.objectives.contrastive import Contrastive
 from sempa_lightning.types import StepBatch, TokenizedRow
 
-LOSS = InfoNce(temperature=0.2)
+LOSS = InfoNce(temperature=0.2, hard_negative_weight=math.log(2))
 READOUT = Readout(PromptTemplate('This sentence : "{sentence}" means in one word:"'), str, -1, last_token)
 TEXTS = [
     ["A dog runs.", "A dog is running.", "A cat sleeps.", "Nobody runs."],
@@ -58,12 +60,13 @@ def gradient(policy, objective, step):
 
 
 def test_by_a_plain_loop(policy, tiny_tokenizer, rows):
-    """Every candidate of the step is a negative, but for copies of the anchor and of its positive."""
+    """Every candidate of the step is a negative, but for copies of anchor and positive; its own count double."""
     (terms,) = Contrastive(LOSS, READOUT, negatives=True, kl_weight=0.0)(policy, NoReference(policy), step(rows))
     texts = [text for row in TEXTS for text in row]
     vectors = dict(zip(texts, Embedder(policy, tiny_tokenizer, READOUT).encode(texts), strict=True))
-    for (anchor, positive, *_), loss in zip(TEXTS, terms.losses, strict=True):
-        candidates = [text for row in TEXTS for text in row[1:] if text not in (anchor, positive)]
+    for (anchor, positive, *own), loss in zip(TEXTS, terms.losses, strict=True):
+        candidates = [text for row in TEXTS for text in row[1:]] + own  # which count twice
+        candidates = [text for text in candidates if text not in (anchor, positive)]
         cosines = [torch.cosine_similarity(vectors[anchor], vectors[text], dim=0) for text in (positive, *candidates)]
         expected = -(torch.stack(cosines) / 0.2).log_softmax(0)[0]
         assert loss.item() == pytest.approx(expected.item(), abs=1e-5)

@@ -75,7 +75,11 @@ class Contrastive:
         positives = (sentences.kinds[candidates] == _POSITIVE).nonzero().squeeze(-1)
         names = sentences.names[candidates]
         excluded = (names == sentences.names[anchors][:, None]) | (names == names[positives][:, None])
-        all_losses = self._loss(sentences.vectors[anchors], sentences.vectors[candidates], positives, excluded)
+        rows = torch.arange(len(positives), device=names.device)
+        of_anchor = (anchors.cumsum(0) - 1)[candidates] == rows[:, None]
+        own_negatives = of_anchor & (sentences.kinds[candidates] == _NEGATIVE)
+        vectors = sentences.vectors
+        all_losses = self._loss(vectors[anchors], vectors[candidates], positives, own_negatives, excluded)
         first = int(anchors[:place].sum())
         own = slice(first, first + len(batch.rows))
         # As negatives of others, these sentences move the others' losses, too: their gradient counts, not their value.
