@@ -20,7 +20,7 @@ from sempa_lightning.entry import conf_dir, run_main, telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.model_card import Format, ModelCard
 from sempa_lightning.models.causal_lm import max_positions
-from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, with_readout
+from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
 from sempa_lightning.notebook import SentenceModel, load_run
 
 
@@ -93,8 +93,9 @@ def _merged(run: RunDir, config: Mapping[str, Any], chosen: Sequence[Format]) ->
     model = load_run(run, {"load_in_4bit": False} if config["model"].get("load_in_4bit") else {})
     if "sentence-transformers" in chosen:
         try:
-            pooling_mode(model.readout)
-            with_readout(model.tokenizer, model.readout, max_positions(model.policy))
+            readout = single(model.readout)
+            pooling_mode(readout)
+            with_readout(model.tokenizer, readout, max_positions(model.policy))
         except UserError as error:
             rest = [name for name in _chosen(run, None) if name != "sentence-transformers"]
             raise UserError(f"{error}; formats=[{','.join(rest)}] exports the rest") from error

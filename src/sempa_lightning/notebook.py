@@ -18,8 +18,9 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.adapters import SavedAdapter
 from sempa_lightning.models.causal_lm import load_causal_lm
-from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.models.embedder import Embedder
 from sempa_lightning.models.generation import continue_texts
+from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.sentence import end_with_full_stop
 from sempa_lightning.prompts.template import PromptTemplate
@@ -48,10 +49,10 @@ class SentenceModel:
 
     policy: nn.Module
     tokenizer: PreTrainedTokenizerBase
-    readout: Readout
+    readout: SentenceReadout
     prompt: PromptTemplate
 
-    def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "sentences hidden"]:
+    def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "sentences width"]:
         """Embed sentences, in order, as float32 vectors on the CPU."""
         return Embedder(self.policy, self.tokenizer, self.readout, batch_size).encode(_listed(sentences))
 

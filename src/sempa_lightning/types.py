@@ -8,13 +8,14 @@ Dimension legend, used in every shape annotation of the package:
 * `scored`: tokens of completions, end tokens included
 * `tokens`: positions of a sequence, padding included
 * `vocab`, `hidden`: the widths of the language model's output and of its hidden states
+* `width`: that of a pooled vector: `hidden`, or more where a pooling puts several vectors side by side
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -33,6 +34,7 @@ class TokenizedRow(NamedTuple):
         completion_ids: One list for each candidate, the chosen ones first, each closed by the end token.
         num_chosen: How many of the candidates are chosen, best first.
         sentence_ids: Anchor and candidates as a readout reads them, each in its prompt; empty if nothing embeds them.
+        text_masks: Of each of these prompts, True at the tokens of the sentence itself.
     """
 
     id: str
@@ -40,6 +42,7 @@ class TokenizedRow(NamedTuple):
     completion_ids: list[list[int]]
     num_chosen: int
     sentence_ids: list[list[int]] = []  # noqa: RUF012 (never changed)
+    text_masks: list[list[bool]] = []  # noqa: RUF012 (never changed)
 
 
 class PaddedSequences(NamedTuple):
@@ -173,3 +176,20 @@ class Terms(NamedTuple):
 
     losses: Tensor
     metrics: dict[str, Tensor]
+
+
+class TokenStates(NamedTuple):
+    """What a pooling sees of a batch of prompts; padding, on either side, may hold anything.
+
+    Attributes:
+        hidden: Hidden states of one layer.
+        mask: True at real tokens.
+        text_mask: True at tokens of the sentence itself; for a sentence without tokens, at all real tokens.
+        attention: How much the last real token attends to each token at that layer, mean over heads; None unless the
+            readout asks for it.
+    """
+
+    hidden: Float[Tensor, "sequences tokens hidden"]
+    mask: Bool[Tensor, "sequences tokens"]
+    text_mask: Bool[Tensor, "sequences tokens"]
+    attention: Float[Tensor, "sequences tokens"] | None = None

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sempa_lightning import pooling
+from sempa_lightning.types import TokenStates
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(pooling.__path__))
 LENGTHS = (7, 1, 4, 3)
@@ -15,7 +16,7 @@ HIDDEN = 6
 
 
 def test_there_are_poolings():
-    assert {"last_token", "mean"} <= set(NAMES)
+    assert {"last_token", "mean", "text_mean", "attention_weighted"} <= set(NAMES)
 
 
 @pytest.fixture(params=NAMES)
@@ -25,73 +26,78 @@ def pool(request):
 
 
 @pytest.fixture
-def tokens():
+def sequences():
+    """Sequences without padding; the text is all but the first token, if there are more."""
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(length, HIDDEN, generator=generator) for length in LENGTHS]
+    found = []
+    for length in LENGTHS:
+        mask = torch.ones(1, length, dtype=torch.bool)
+        text_mask = mask.clone()
+        text_mask[0, 0] = length == 1
+        attention = torch.rand(1, length, generator=generator).softmax(-1)
+        found.append(TokenStates(torch.randn(1, length, HIDDEN, generator=generator), mask, text_mask, attention))
+    return found
 
 
-def padded(tokens, left, right, filling=9.0):
-    """Lay sequences out with padding on both sides of the longest."""
-    width = max(map(len, tokens))
-    states = torch.full((len(tokens), left + width + right, HIDDEN), filling)
-    mask = torch.zeros(states.shape[:2], dtype=torch.bool)
-    return states, mask, width
+def batch(sequences, left=0, right=0, filling=9.0, side="right"):
+    """Lay sequences out with padding behind them or before them, and `left` and `right` more columns of it."""
+    width = left + max(LENGTHS) + right
+    rows = len(sequences)
+    states = TokenStates(
+        torch.full((rows, width, HIDDEN), filling),
+        torch.zeros(rows, width, dtype=torch.bool),
+        torch.zeros(rows, width, dtype=torch.bool),
+        torch.full((rows, width), filling),
+    )
+    for row, sequence in enumerate(sequences):
+        length = sequence.mask.shape[1]
+        start = left if side == "right" else left + max(LENGTHS) - length
+        for to, tensor in zip(states, sequence, strict=True):
+            to[row, start : start + length] = tensor[0]
+    return states
 
 
-def on_the_left(tokens, extra=0, filling=9.0):
-    states, mask, _ = padded(tokens, extra, 0, filling)
-    for row, sequence in enumerate(tokens):
-        states[row, -len(sequence) :], mask[row, -len(sequence) :] = sequence, True
-    return states, mask
+def test_takes_nothing_but_states(pool):
+    assert list(inspect.signature(pool).parameters) == ["states"]
 
 
-def on_the_right(tokens, extra=0, filling=9.0):
-    states, mask, _ = padded(tokens, 0, extra, filling)
-    for row, sequence in enumerate(tokens):
-        states[row, : len(sequence)], mask[row, : len(sequence)] = sequence, True
-    return states, mask
-
-
-def test_takes_hidden_states_and_mask_by_these_names(pool):
-    assert list(inspect.signature(pool).parameters) == ["hidden_states", "attention_mask"]
-
-
-def test_both_padding_sides_agree_with_no_padding(pool, tokens):
-    left, right = pool(*on_the_left(tokens)), pool(*on_the_right(tokens))
-    assert left.shape == (len(tokens), HIDDEN)
+def test_both_padding_sides_agree_with_no_padding(pool, sequences):
+    left, right = pool(batch(sequences, side="left")), pool(batch(sequences))
+    assert left.shape[0] == len(sequences)
+    assert left.shape[1] % HIDDEN == 0
     torch.testing.assert_close(left, right)
-    for row, sequence in enumerate(tokens):
-        alone = pool(sequence[None], torch.ones(1, len(sequence), dtype=torch.bool))
-        torch.testing.assert_close(right[row], alone[0])
+    for row, sequence in enumerate(sequences):
+        torch.testing.assert_close(right[row], pool(sequence)[0])
 
 
 @pytest.mark.parametrize("filling", [0.0, -1e4, float("inf"), float("nan")])
-def test_padding_changes_nothing(pool, tokens, filling):
-    expected = pool(*on_the_right(tokens))
-    torch.testing.assert_close(pool(*on_the_right(tokens, 3, filling)), expected)
-    torch.testing.assert_close(pool(*on_the_left(tokens, 3, filling)), expected)
+def test_padding_changes_nothing(pool, sequences, filling):
+    expected = pool(batch(sequences))
+    for side in "left", "right":
+        torch.testing.assert_close(pool(batch(sequences, 3, 2, filling, side)), expected)
 
 
-def test_inputs_are_not_changed(pool, tokens):
-    states, mask = on_the_left(tokens, 2)
-    before = states.clone(), mask.clone()
-    pool(states, mask)
-    assert torch.equal(states, before[0])
-    assert torch.equal(mask, before[1])
+def test_inputs_are_not_changed(pool, sequences):
+    states = batch(sequences, 2)
+    before = [tensor.clone() for tensor in states]
+    pool(states)
+    assert all(map(torch.equal, states, before))
 
 
-def test_gradient_reaches_the_last_token_and_no_padding(pool, tokens):
-    states, mask = on_the_right(tokens, 2)
-    states.requires_grad_()
-    pool(states, mask).sum().backward()
-    assert torch.equal(states.grad[~mask], torch.zeros(int((~mask).sum()), HIDDEN))
-    for row, sequence in enumerate(tokens):
-        assert (states.grad[row, len(sequence) - 1] != 0).all()
+def test_gradient_reaches_the_last_token_and_no_padding(pool, sequences):
+    states = batch(sequences, 0, 2)
+    states.hidden.requires_grad_()
+    pool(states).sum().backward()
+    gradient = states.hidden.grad
+    assert torch.equal(gradient[~states.mask], torch.zeros(int((~states.mask).sum()), HIDDEN))
+    for row, length in enumerate(LENGTHS):
+        assert (gradient[row, length - 1] != 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_kept(pool, tokens, dtype):
-    states, mask = on_the_right(tokens)
-    half = pool(states.to(dtype), mask)
-    assert half.dtype == dtype
-    torch.testing.assert_close(half.float(), pool(states, mask), rtol=0.02, atol=0.02)
+def test_half_precision_is_pooled_in_full(pool, sequences, dtype):
+    states = batch(sequences)
+    half = states._replace(hidden=states.hidden.to(dtype))
+    pooled = pool(half)
+    assert pooled.dtype == torch.float32
+    assert torch.equal(pooled, pool(half._replace(hidden=half.hidden.float())))

@@ -68,12 +68,16 @@ class SavedAdapter:
         """Load the adapter as trainable.
 
         Raises:
-            UserError: If the folder holds no adapter.
+            UserError: If the folder holds no adapter, or one of another model.
         """
         folder = local_path(self.path)
         if not (folder / "adapter_config.json").is_file():
             raise UserError(f"no adapter_config.json in {folder}: adapter.path must be a PEFT folder")
-        policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        try:
+            policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"the adapter in {folder} is of another model than this one: {reason[:160]}") from error
         return policy
 
 

@@ -109,6 +109,36 @@ def decoder(policy: nn.Module) -> nn.Module:
     return inner
 
 
+def decoder_layers(policy: nn.Module) -> nn.ModuleList:
+    """The policy's layers, first to last: the outermost list of modules that has as many as the config says.
+
+    Raises:
+        UserError: If the model keeps no such list.
+    """
+    inner: Any = decoder(policy)
+    for module in inner.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers(policy):
+            return module
+    raise UserError(f"{type(inner).__name__} keeps its layers in no list: this readout cannot steer it")
+
+
+def num_layers(policy: nn.Module) -> int:
+    """How many layers the policy has."""
+    return int(causal_lm(policy).config.get_text_config().num_hidden_layers)
+
+
+@contextlib.contextmanager
+def eager_attention(policy: nn.Module) -> Iterator[None]:
+    """Let the policy's attention be computed so that its weights can be had; afterwards as before."""
+    model = causal_lm(policy)
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
 def max_positions(model: nn.Module) -> int:
     """Longest sequence that the model was built for, in tokens."""
     config: Any = model.config

@@ -17,17 +17,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sempa_lightning.artifacts import write_json
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder, max_positions
-from sempa_lightning.models.embedder import Readout
+from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
-from sempa_lightning.prompts.sentence import end_with_full_stop
-from sempa_lightning.prompts.template import SLOT, PromptTemplate
+from sempa_lightning.prompts.sentence import as_it_is, end_with_full_stop
+from sempa_lightning.prompts.template import COPY, SLOT, PromptTemplate
 
 _POOLING_MODES: dict[object, str] = {last_token: "lasttoken", mean: "mean"}
 
 # The same steps as the Python function of that name, in Jinja.
 _PREPROCESSING: dict[object, str] = {
     str: "",
+    as_it_is: "",
     end_with_full_stop: """\
 {%- if sentence and sentence[-1] not in ".?\\"'" %}{% set sentence = sentence + "." %}{% endif %}
 {%- set sentence = sentence.replace('"', "'") %}
@@ -49,6 +50,22 @@ _PROBES = (
 )
 
 
+def single(readout: SentenceReadout) -> Readout:
+    """The one reading that sentence-transformers can do.
+
+    Raises:
+        UserError: If the readout is a mean of several prompts, or steers the model.
+    """
+    if len(readout.parts) != 1:
+        raise UserError(
+            f"sentence-transformers reads one prompt, not the mean of the {len(readout.parts)} of readout.texts"
+        )
+    (part,) = readout.parts
+    if part.steering is not None:
+        raise UserError(f"sentence-transformers cannot do {type(part.steering).__name__} of readout.steering")
+    return part
+
+
 def pooling_mode(readout: Readout) -> str:
     """Name of the readout's pooling in sentence-transformers.
 
@@ -56,7 +73,7 @@ def pooling_mode(readout: Readout) -> str:
         UserError: If sentence-transformers has no such pooling, or the readout takes another layer than
             the last.
     """
-    if readout.layer != -1:
+    if readout.layers != [-1]:
         raise UserError(f"sentence-transformers reads the last layer, this readout has readout.layer={readout.layer}")
     if (mode := _POOLING_MODES.get(_function(readout.pooling))) is None:
         raise UserError(f"sentence-transformers has no pooling like {_name(readout.pooling)} of readout.pooling")
@@ -92,7 +109,7 @@ def with_readout(tokenizer: PreTrainedTokenizerBase, readout: Readout, max_lengt
 
 
 def save_sentence_transformer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readout: Readout, folder: Path
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readout: SentenceReadout, folder: Path
 ) -> None:
     """Write a folder that `SentenceTransformer(folder)` loads, with the vectors of our `Embedder`.
 
@@ -105,8 +122,9 @@ def save_sentence_transformer(
     Raises:
         UserError: If sentence-transformers cannot express the readout.
     """
-    mode = pooling_mode(readout)
-    tokenizer = with_readout(tokenizer, readout, max_positions(model))
+    part = single(readout)
+    mode = pooling_mode(part)
+    tokenizer = with_readout(tokenizer, part, max_positions(model))
     inner: Any = decoder(model)
     inner.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -161,7 +179,8 @@ def _chat_prompt(template: PromptTemplate) -> str:
 def _around_sentence(template: PromptTemplate, separator: str = "") -> str:
     """Jinja for the template's text with the sentence in its slot."""
     head, tail = template.text.split(SLOT)
-    return _sum(_literal(head), "sentence", _literal(tail + separator))
+    copies = [string for part in head.split(COPY) for string in (_literal(part), "sentence")]
+    return _sum(*copies, _literal(tail + separator))
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:

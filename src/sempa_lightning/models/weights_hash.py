@@ -11,7 +11,7 @@ from sempa_lightning.artifacts import write_text
 from sempa_lightning.models.causal_lm import causal_lm
 
 
-def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path) -> str:
+def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path | None) -> str:
     """SHA-256 of the model's config and of weights: names, dtypes, shapes and values.
 
     Weights that the library read from files are hashed once, and the hash is remembered under the identity of the
@@ -20,10 +20,10 @@ def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path)
     Args:
         policy: The model.
         weights: Those of its weights that count.
-        memory: Folder that remembers hashes.
+        memory: Folder that remembers hashes; None where weights may have changed since they were read.
     """
-    files = _files(policy)
-    if files is None:
+    files = None if memory is None else _files(policy)
+    if memory is None or files is None:
         return _hash(policy, weights)
     # What PEFT adds or replaces is read from elsewhere, or drawn at random.
     adapter = {name: weight for name, weight in weights.items() if "lora_" in name or "modules_to_save" in name}

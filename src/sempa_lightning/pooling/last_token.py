@@ -1,14 +1,15 @@
 """The state of the last real token (PromptEOL, SemPA)."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from sempa_lightning.pooling import at_least_float32
+from sempa_lightning.types import TokenStates
 
-def last_token(
-    hidden_states: Float[Tensor, "sequences tokens hidden"], attention_mask: Bool[Tensor, "sequences tokens"]
-) -> Float[Tensor, "sequences hidden"]:
+
+def last_token(states: TokenStates) -> Float[Tensor, "sequences hidden"]:
     """Take the hidden state of each sequence's last real token, whichever side is padded."""
-    position = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    last = (position * attention_mask).argmax(-1)
-    return hidden_states[torch.arange(len(last), device=last.device), last]
+    position = torch.arange(states.mask.shape[1], device=states.mask.device)
+    last = (position * states.mask).argmax(-1)
+    return at_least_float32(states.hidden[torch.arange(len(last), device=last.device), last])

@@ -1,13 +1,12 @@
 """The mean over all real tokens."""
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from sempa_lightning.pooling import average
+from sempa_lightning.types import TokenStates
 
-def mean(
-    hidden_states: Float[Tensor, "sequences tokens hidden"], attention_mask: Bool[Tensor, "sequences tokens"]
-) -> Float[Tensor, "sequences hidden"]:
-    """Average the hidden states of each sequence's real tokens."""
-    total = hidden_states.masked_fill(~attention_mask[..., None], 0).sum(1)
-    count = attention_mask.sum(1, keepdim=True)  # an integer: bfloat16 would round counts above 256
-    return total / count
+
+def mean(states: TokenStates) -> Float[Tensor, "sequences hidden"]:
+    """Average the hidden states of each sequence's real tokens, those of the prompt included."""
+    return average(states.hidden, states.mask.float())

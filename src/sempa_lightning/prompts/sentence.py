@@ -15,3 +15,8 @@ def end_with_full_stop(sentence: str) -> str:
         sentence += "."
     sentence = sentence.replace('"', "'")
     return sentence[:-1] + "." if sentence.endswith("?") else sentence
+
+
+def as_it_is(sentence: str) -> str:
+    """Leave the sentence alone."""
+    return sentence

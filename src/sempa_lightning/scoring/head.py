@@ -40,12 +40,14 @@ class LmHead(NamedTuple):
         """Whether it is one matrix without gradient."""
         return isinstance(self.layer, nn.Linear) and not any(p.requires_grad for p in self.layer.parameters())
 
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits over the vocabulary, float32 at least."""
+        logits: Tensor = _wide(self.layer(states)) * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
     def log_softmax(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32 at least."""
-        logits: Tensor = _wide(self.layer(states)) * self.scale
-        if self.softcap is not None:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        return logits.log_softmax(-1)
+        return self.logits(states).log_softmax(-1)
 
 
 def lm_head(policy: nn.Module) -> LmHead:

@@ -38,15 +38,16 @@ class AdapterDisabled:
 
     Args:
         policy: Must carry a fresh adapter; a policy that starts from a trained one needs `Frozen`.
+        trained: The policy is what a fresh adapter became, and may differ from the reference.
 
     Raises:
-        UserError: If the policy has no adapter, or one that changes its outputs already.
+        UserError: If the policy has no adapter, or one that changes its outputs already and shall not.
     """
 
-    def __init__(self, policy: nn.Module) -> None:
+    def __init__(self, policy: nn.Module, *, trained: bool = False) -> None:
         if not isinstance(policy, PeftModel):
             raise UserError("reference=adapter_disabled needs an adapter: set adapter=lora, or reference=frozen")
-        if any("lora_B" in name and parameter.any() for name, parameter in policy.named_parameters()):
+        if not trained and any("lora_B" in name and parameter.any() for name, parameter in policy.named_parameters()):
             raise UserError(
                 "with its adapter off this policy is not the model that training starts from: set reference=frozen"
             )
@@ -94,6 +95,33 @@ class Frozen:
 
     def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """All weights of the copy."""
+        return {_unadapted(name): weight for name, weight in causal_lm(self._model).named_parameters()}
+
+
+class Lent:
+    """A model that is there already, as it is: the base of one that was trained, or the policy itself.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    @contextlib.contextmanager
+    def active(self, policy: nn.Module) -> Iterator[nn.Module]:
+        """Lend it in evaluation mode, on the policy's device."""
+        with evaluating(self._model):
+            yield self._model.to(next(policy.parameters()).device)
+
+    @torch.no_grad()
+    def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
+        """Score with it."""
+        with self.active(policy) as model:
+            return completion_logps(model, batch)
+
+    def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
+        """All its weights."""
         return {_unadapted(name): weight for name, weight in causal_lm(self._model).named_parameters()}
 
 

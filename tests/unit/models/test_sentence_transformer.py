@@ -28,9 +28,12 @@ from transformers import (
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.models.readout import mean_of_prompts
 from sempa_lightning.models.sentence_transformer import save_sentence_transformer, with_readout
+from sempa_lightning.models.steering.token_prepending import TokenPrepending
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
+from sempa_lightning.pooling.text_mean import text_mean
 from sempa_lightning.prompts.sentence import end_with_full_stop
 from sempa_lightning.prompts.template import PromptTemplate
 
@@ -165,3 +168,25 @@ def test_the_template_in_words(tiny_tokenizer):
     assert text == '<|endoftext|>This sentence : "Who said \'go\'." means in one word:"'
     assert template.model_max_length == 99
     assert tiny_tokenizer.chat_template is None
+
+
+def test_a_repeated_sentence_is_written_as_often(tiny_tokenizer):
+    readout = Readout(PromptTemplate("Again {copy}: {sentence}!"), end_with_full_stop, -1, last_token)
+    template = with_readout(tiny_tokenizer, readout, 100)
+    ids = template.apply_chat_template([{"role": "user", "content": 'a "b"'}], return_dict=False)
+    assert ids == tiny_tokenizer.encode("Again a 'b': a 'b'!")
+
+
+@pytest.mark.parametrize(
+    "readout",
+    [
+        mean_of_prompts(["<{sentence}>", "{sentence}!"], str, -1, last_token),
+        Readout(PromptTemplate("{placeholder}{sentence}"), str, -1, last_token, steering=TokenPrepending(1, 2)),
+        Readout(PROMPT_EOL, str, [-1, -2], last_token),
+        Readout(PROMPT_EOL, str, -1, text_mean),
+    ],
+)
+def test_what_sentence_transformers_cannot_do_is_refused(tiny_llama, tiny_tokenizer, tmp_path, readout):
+    with pytest.raises(UserError, match=r"^sentence-transformers .* readout\.(texts|steering|layer|pooling)"):
+        save_sentence_transformer(tiny_llama, tiny_tokenizer, readout, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -8,7 +8,9 @@ import torch
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.info_nce import InfoNce
 from sempa_lightning.models.adapters import FullFineTuning
-from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.models.embedder import Embedder
+from sempa_lightning.models.prompt_tokens import PromptTokenizer
+from sempa_lightning.models.readout import MeanOf, Readout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.scoring.padded import pad
@@ -36,13 +38,12 @@ def policy(tiny_llama):
 def rows(tiny_tokenizer):
     """Four rows; the first and the last have the same anchor, which is also a rejected candidate of the third."""
 
-    def ids(text):
-        return tiny_tokenizer.encode(READOUT.template.prompt(tiny_tokenizer, text))
-
+    tokenize = PromptTokenizer(tiny_tokenizer, READOUT.template, READOUT.preprocess, 256)
     completions = [[[*tiny_tokenizer.encode(text), tiny_tokenizer.eos_token_id] for text in row[1:]] for row in TEXTS]
+    prompts = [tokenize(row) for row in TEXTS]
     return [
-        TokenizedRow(str(place), ids(row[0]), completion, 1, [ids(text) for text in row])
-        for place, (row, completion) in enumerate(zip(TEXTS, completions, strict=True))
+        TokenizedRow(str(place), row[0].ids, completion, 1, [text.ids for text in row], [text.text for text in row])
+        for place, (row, completion) in enumerate(zip(prompts, completions, strict=True))
     ]
 
 
@@ -106,3 +107,8 @@ def test_rows_without_sentences(policy, rows):
     bare = [row._replace(sentence_ids=[]) for row in rows]
     with pytest.raises(UserError, match=r"data\.readout"):
         next(Contrastive(LOSS, READOUT, negatives=True, kl_weight=0.0)(policy, NoReference(policy), step(bare)))
+
+
+def test_a_readout_that_cannot_be_trained():
+    with pytest.raises(UserError, match="a single plain readout"):
+        Contrastive(LOSS, MeanOf([READOUT, READOUT]), negatives=True, kl_weight=0.0)
