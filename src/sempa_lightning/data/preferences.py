@@ -15,7 +15,7 @@ from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.embedder import Readout
+from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.types import PreferenceBatch, TokenizedRow
@@ -27,6 +27,7 @@ _FEATURES = datasets.Features(
         "completion_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "num_chosen": datasets.Value("int32"),
         "sentence_ids": datasets.List(datasets.List(datasets.Value("int32"))),
+        "text_masks": datasets.List(datasets.List(datasets.Value("bool"))),
     }
 )
 

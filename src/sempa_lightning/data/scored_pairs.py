@@ -11,11 +11,15 @@ from sempa_lightning.errors import UserError
 
 
 class ScoredPair(NamedTuple):
-    """Two sentences and how alike people found them (0-5; SICK: 1-5)."""
+    """Two sentences and how alike people found them (0-5; SICK: 1-5).
+
+    `subset` is the part of the benchmark that the pair belongs to, where it has parts.
+    """
 
     sentence1: str
     sentence2: str
     score: float
+    subset: str = ""
 
 
 @runtime_checkable
@@ -83,13 +87,26 @@ class SemEvalFolder:
         return None if self.path.is_dir() else f"no folder {self.path}"
 
     def __iter__(self) -> Iterator[ScoredPair]:
-        """Yield the pairs of all subsets, subsets in alphabetical order."""
-        for inputs in sorted(self.path.glob("*.input.*.txt")):
+        """Yield the pairs of all subsets, subsets in alphabetical order.
+
+        Raises:
+            UserError: If the folder holds no such file, or a subset has no scores, or not a line of them for each pair.
+        """
+        files = sorted(self.path.glob("*.input.*.txt"))
+        if not files:
+            raise UserError(f"{self.path} holds no *.input.*.txt: give the folder of one year of SemEval STS")
+        for inputs in files:
             gold = inputs.with_name(inputs.name.replace(".input.", ".gs."))
-            for line, score in zip(_lines(inputs), _lines(gold, keep_empty=True), strict=False):
-                if score:
+            if not gold.is_file():
+                raise UserError(f"{inputs} has no scores beside it: {gold.name} is missing")
+            lines, scores = (list(_lines(path, keep_empty=True)) for path in (inputs, gold))
+            if len(lines) != len(scores):
+                raise UserError(f"{inputs} has {len(lines)} lines, but {gold.name} {len(scores)}")
+            subset = inputs.name.partition(".input.")[2].removesuffix(".txt")
+            for line, score in zip(lines, scores, strict=True):
+                if score.strip():
                     sentence1, sentence2 = line.split("\t")[:2]
-                    yield ScoredPair(sentence1.strip(), sentence2.strip(), float(score))
+                    yield ScoredPair(sentence1.strip(), sentence2.strip(), float(score), subset)
 
 
 class HubPairs:

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.data.rows import Row
 from sempa_lightning.errors import UserError
-from sempa_lightning.models.embedder import Readout
+from sempa_lightning.models.prompt_tokens import PromptTokenizer, PromptTokens
+from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.types import TokenizedRow
 
@@ -58,13 +59,15 @@ class RowTokenizer:
             prompt = self._prompt_ids(row.anchor)
             candidates = [self._completion_ids(row.anchor, prompt, text) for text in (*row.chosen, *row.rejected)]
             fit = [ids for ids in candidates if ids is not None]
-            sentences = self._sentence_ids(row)
+            sentences = self._sentences(row)
+            too_long = any(sentence.truncated for sentence in sentences)
             if len(fit) < len(candidates):
                 self._leave_out(row, "prompt and completion merge into one token", dropped)
-            elif max([len(prompt) + max(map(len, fit)), *map(len, sentences)]) > self.max_length:
+            elif too_long or len(prompt) + max(map(len, fit)) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:
-                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), sentences)
+                ids, masks = [sentence.ids for sentence in sentences], [sentence.text for sentence in sentences]
+                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks)
 
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
@@ -94,13 +97,12 @@ class RowTokenizer:
         special = {token_id for token_id, token in added if token.special} - {self.tokenizer.unk_token_id}
         return frozenset({*special, self.tokenizer.eos_token_id})
 
-    def _sentence_ids(self, row: Row) -> list[list[int]]:
+    def _sentences(self, row: Row) -> list[PromptTokens]:
         """Anchor and candidates in the readout's prompt."""
         if self.readout is None:
             return []
-        template, preprocess = self.readout.template, self.readout.preprocess
-        texts = [template.prompt(self.tokenizer, preprocess(text)) for text in (row.anchor, *row.chosen, *row.rejected)]
-        return [self.tokenizer.encode(text, add_special_tokens=not template.chat) for text in texts]
+        tokenize = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, self.max_length)
+        return tokenize([row.anchor, *row.chosen, *row.rejected])
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)

@@ -11,11 +11,11 @@ from sempa_lightning.evaluation.picture import save_picture
 from sempa_lightning.evaluation.runner import Suites, available, run_tasks, summarize
 from sempa_lightning.evaluation.samples import Samples, SampleSpec, draw_samples
 from sempa_lightning.evaluation.table import print_samples, print_summary
-from sempa_lightning.evaluation.task import Items, Subject
+from sempa_lightning.evaluation.task import Measurement, Subject
 
 
 class _Measured(NamedTuple):
-    items: Mapping[str, Items]
+    tasks: Mapping[str, Measurement]
     samples: Samples
 
 
@@ -38,13 +38,13 @@ class BeforeAfter:
 
     def measure(self, stage: str) -> None:
         """Measure now, as stage `before` or `after`."""
-        items = run_tasks(self._tasks, self._subject, stage, self._console)
-        self._measured[stage] = _Measured(items, draw_samples(self._subject, self._spec))
+        tasks = run_tasks(self._tasks, self._subject, stage, self._console)
+        self._measured[stage] = _Measured(tasks, draw_samples(self._subject, self._spec))
 
     @cached_property
     def summary(self) -> dict[str, float]:
         """One number for each key (see `summarize`), once both stages are measured."""
-        return summarize(self._tasks, self._measured["before"].items, self._measured["after"].items)
+        return summarize(self._tasks, {stage: measured.tasks for stage, measured in self._measured.items()})
 
     def suites(self) -> dict[str, dict[str, object]]:
         """For each suite its numbers, both stages, and the samples: what `eval/<suite>.json` holds."""
@@ -52,13 +52,13 @@ class BeforeAfter:
         for stage, measured in self._measured.items():
             for name, task in self._tasks.items():
                 suite, _, member = name.partition("/")
-                suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.items[name])
+                suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.tasks[name].items)
             suites.setdefault("samples", {})[stage] = measured.samples._asdict()
         return suites
 
     def draw(self, path: Path, log: Sequence[Mapping[str, Any]], monitor: str) -> None:
         """Write the picture of the run (see `save_picture`)."""
-        save_picture(path, log, monitor, self._measured["before"].items, self._measured["after"].items)
+        save_picture(path, log, monitor, self._measured["before"].tasks, self._measured["after"].tasks)
 
     def print(self) -> None:
         """Print samples, then the table."""

@@ -1,10 +1,12 @@
 """Is generation kept? Held-out text under the policy, and how far it moved from the reference."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
 
-from sempa_lightning.evaluation.task import Items, Progress, Subject
+from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.language import token_hits, token_kl, token_nll
 from sempa_lightning.models.causal_lm import max_positions
 
@@ -28,14 +30,21 @@ class HeldOutText:
         return reason
 
     @torch.no_grad()
-    def run(self, subject: Subject, progress: Progress) -> Items:
-        """Score every token after the first of each text; an item is a text."""
+    def run(self, subject: Subject, progress: Progress) -> Measurement:
+        """Score every token after the first of each text; an item is a text, and texts of one token are left out.
+
+        Raises:
+            UserError: If no text has a second token.
+        """
         device = next(subject.model.parameters()).device
         limit = max_positions(subject.model)
+        texts = [subject.tokenizer.encode(text) for text in islice(self._texts, self._max_texts)]
+        scored = [ids for ids in texts if len(ids) > 1]
+        if not scored:
+            raise UserError("none of the texts has a second token that could be predicted from the first")
         rows: list[list[float]] = []
-        for text in progress(list(self._texts)[: self._max_texts]):
-            ids = subject.tokenizer.encode(text)[:limit]
-            input_ids = torch.tensor([ids], device=device)
+        for ids in progress(scored):
+            input_ids = torch.tensor([ids[:limit]], device=device)
             mask = torch.ones_like(input_ids, dtype=torch.bool)
             mask[:, 0] = False
             logits = subject.model(input_ids=input_ids, use_cache=False).logits
@@ -48,7 +57,13 @@ class HeldOutText:
                 mask,
             )
             rows.append([float(values.sum()) for values in sums])
-        return dict(zip(("nll", "hits", "kl", "tokens"), torch.tensor(rows).T, strict=True))
+        columns = torch.tensor(rows, dtype=torch.float64).T
+        notes = {
+            "texts": len(scored),
+            "left_out": len(texts) - len(scored),
+            "truncated": sum(len(ids) > limit for ids in scored),
+        }
+        return Measurement(dict(zip(("nll", "hits", "kl", "tokens"), columns, strict=True)), notes)
 
     def metrics(self, items: Items) -> dict[str, float]:
         """Perplexity (1 is perfect), next-token accuracy (0 to 1), KL(policy ‖ reference) in nats per token."""

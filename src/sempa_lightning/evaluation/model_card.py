@@ -102,8 +102,10 @@ class ModelCard:
 
     def _readout(self) -> str:
         readout = self.config["readout"]
+        texts = [readout["template"]["text"]] if "template" in readout else readout["texts"]
+        prompts = ", ".join(f"`{text}`" for text in texts)
         return (
-            f"Prompt `{readout['template']['text']}`, sentences prepared by `{_name(readout['preprocess'])}`,"
+            f"Prompt {prompts}, sentences prepared by `{_name(readout['preprocess'])}`,"
             f" layer {readout['layer']}, pooling `{_name(readout['pooling'])}`."
         )
 

@@ -7,13 +7,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sempa_lightning.evaluation.task import Items
+from sempa_lightning.evaluation.task import Items, Measurement
 
 _BEFORE, _AFTER = "#9aa0a6", "#1a73e8"
 
 
 def save_picture(
-    path: Path, log: Sequence[Mapping[str, Any]], monitor: str, before: Mapping[str, Items], after: Mapping[str, Items]
+    path: Path,
+    log: Sequence[Mapping[str, Any]],
+    monitor: str,
+    before: Mapping[str, Measurement],
+    after: Mapping[str, Measurement],
 ) -> None:
     """Draw training loss, the monitored metric, and cosine against gold score for each STS task.
 
@@ -21,16 +25,16 @@ def save_picture(
         path: The PNG to write.
         log: Logged metrics, one mapping for each line of `metrics.jsonl`.
         monitor: Name of the monitored metric.
-        before: Items of each task before training.
-        after: The same items after training.
+        before: What each task measured before training.
+        after: What it measured after training.
     """
-    similarity = [name for name, items in before.items() if "cosine" in items]
+    similarity = [name for name, (items, _) in before.items() if {"cosine", "gold"} <= items.keys()]
     figure = Figure(figsize=(4 * (2 + len(similarity)), 3.2), layout="constrained")
     axes = figure.subplots(1, 2 + len(similarity), squeeze=False)[0]
     _curve(axes[0], log, "train/loss")
     _curve(axes[1], log, monitor)
     for axis, name in zip(axes[2:], similarity, strict=True):
-        _similarity(axis, name, before[name], after[name])
+        _similarity(axis, name, before[name].items, after[name].items)
     figure.savefig(path, dpi=120)
 
 

@@ -8,7 +8,7 @@ import torch
 from sempa_lightning.data.load import load_rows
 from sempa_lightning.data.rows import RowSource
 from sempa_lightning.data.tokenize import RowTokenizer
-from sempa_lightning.evaluation.task import Items, Progress, Subject
+from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.preference import first_beats_rest
 from sempa_lightning.scoring.logps import check_layout, completion_logps
 
@@ -42,7 +42,7 @@ class PreferenceAccuracy:
         return None
 
     @torch.no_grad()
-    def run(self, subject: Subject, progress: Progress) -> Items:
+    def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Score all candidates; an item is an anchor."""
         rows, _ = load_rows(self._rows, group=False, max_rows=self._max_rows)
         tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
@@ -57,7 +57,7 @@ class PreferenceAccuracy:
             best_rejected = mean_logps.masked_fill(~batch.rejected_mask, -torch.inf).amax(-1)
             hits.append(first_beats_rest(mean_logps, batch.rejected_mask).float().cpu())
             margins.append((mean_logps[:, 0] - best_rejected).cpu())
-        return {"hit": torch.cat(hits), "margin": torch.cat(margins)}
+        return Measurement({"hit": torch.cat(hits), "margin": torch.cat(margins)})
 
     def metrics(self, items: Items) -> dict[str, float]:
         """Accuracy, 0 to 1, and the mean margin over the best rejected candidate, in nats per token."""

@@ -1,14 +1,14 @@
 """Runs suites of tasks on a subject."""
 
 from collections.abc import Mapping
-from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.bootstrap import change_standard_errors
-from sempa_lightning.evaluation.task import Items, Subject, Task
-from sempa_lightning.models.causal_lm import evaluating
+from sempa_lightning.evaluation.task import Measurement, Subject, Task
+from sempa_lightning.evaluation.task import Progress as Track
 
 Suites = Mapping[str, Mapping[str, Task]]
 
@@ -18,36 +18,53 @@ def named(suites: Suites) -> dict[str, Task]:
     return {f"{suite}/{name}": task for suite, members in suites.items() for name, task in members.items()}
 
 
+def skipped(suites: Suites) -> dict[str, str]:
+    """Why tasks cannot run here, for each whose data is not here."""
+    return {name: task.missing for name, task in named(suites).items() if task.missing}
+
+
 def available(suites: Suites, console: Console) -> dict[str, Task]:
     """Name the tasks; leave out, with a line each, those whose data is not here."""
-    tasks = named(suites)
-    for name, task in tasks.items():
-        if task.missing:
-            console.print(f"[yellow]{name} is left out: {task.missing}[/yellow]", soft_wrap=True)
-    return {name: task for name, task in tasks.items() if not task.missing}
+    missing = skipped(suites)
+    for name, reason in missing.items():
+        console.print(f"[yellow]{name} is left out: {reason}[/yellow]", soft_wrap=True)
+    return {name: task for name, task in named(suites).items() if name not in missing}
 
 
-def run_tasks(tasks: Mapping[str, Task], subject: Subject, label: str, console: Console) -> dict[str, Items]:
-    """Measure a subject on all tasks, showing a progress bar for each; the model's mode is left as found."""
+def measure(task: Task, subject: Subject, progress: Track, seed: int = 0) -> Measurement:
+    """Run a task; the model and the generators of random numbers are left as found (see `as_found`)."""
+    with as_found(subject.model, seed):
+        return task.run(subject, progress)
+
+
+def bars(console: Console) -> Progress:
+    """Progress bars of tasks, by name."""
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with evaluating(subject.model), Progress(*columns, console=console) as bars:
-        return {
-            name: task.run(subject, partial(bars.track, description=f"{label} {name}")) for name, task in tasks.items()
-        }
+    return Progress(*columns, console=console)
 
 
-def summarize(tasks: Mapping[str, Task], before: Mapping[str, Items], after: Mapping[str, Items]) -> dict[str, float]:
-    """Flatten results to one number for each key.
+def run_tasks(tasks: Mapping[str, Task], subject: Subject, label: str, console: Console) -> dict[str, Measurement]:
+    """Measure a subject on all tasks, showing a progress bar for each."""
+    with bars(console) as shown:
+        return {name: measure(task, subject, tracker(shown, f"{label}/{name}")) for name, task in tasks.items()}
 
-    `before/<suite>/<task>/<metric>`, `after/…`, and `change_se/…`: the bootstrap standard error of after - before.
+
+def tracker(shown: Progress, name: str) -> Track:
+    """What a task shows its progress with: a bar of this name."""
+    return lambda values: shown.track(values, description=name)
+
+
+def summarize(tasks: Mapping[str, Task], measured: Mapping[str, Mapping[str, Measurement]]) -> dict[str, float]:
+    """Flatten what tasks measured, by label of the subject and name of the task, to one number for each key.
+
+    `<label>/<suite>/<task>/<metric>`, and where there are `before` and `after` also `change_se/…`: the standard error
+    of after - before by a paired bootstrap over the items.
     """
     summary: dict[str, float] = {}
     for name, task in tasks.items():
-        errors = change_standard_errors(task.metrics, before[name], after[name])
-        for stage, values in (
-            ("before", task.metrics(before[name])),
-            ("after", task.metrics(after[name])),
-            ("change_se", errors),
-        ):
-            summary.update({f"{stage}/{name}/{metric}": value for metric, value in values.items()})
+        items = {label: members[name].items for label, members in measured.items() if name in members}
+        values = {label: task.metrics(content) for label, content in items.items()}
+        if {"before", "after"} <= items.keys():
+            values["change_se"] = change_standard_errors(task.metrics, items["before"], items["after"])
+        summary |= {f"{label}/{name}/{key}": number for label, found in values.items() for key, number in found.items()}
     return summary

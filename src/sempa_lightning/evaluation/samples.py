@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sempa_lightning.evaluation.task import Subject
+import torch
+
+from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.similarity import cosine_matrix
-from sempa_lightning.models.embedder import Embedder
 from sempa_lightning.models.generation import continue_texts
 
 
@@ -42,7 +43,7 @@ class SampleSpec:
 def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
     """Find each sentence's nearest neighbours in the pool and paraphrase it greedily."""
     pool = [text for text in dict.fromkeys(spec.pool) if text not in spec.sentences]
-    vectors = Embedder(subject.model, subject.tokenizer, subject.readout).encode([*spec.sentences, *pool])
+    vectors = subject.embedder.encode([*spec.sentences, *pool])
     similarity = cosine_matrix(vectors[: len(spec.sentences)], vectors[len(spec.sentences) :])
     neighbours = {}
     for sentence, row in zip(spec.sentences, similarity, strict=True):
@@ -56,3 +57,30 @@ def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
         special_tokens=not subject.prompt.chat,
     )
     return Samples(neighbours, dict(zip(spec.sentences, paraphrases, strict=True)))
+
+
+class SampleTask:
+    """Nearest neighbours and paraphrases, for the report.
+
+    Args:
+        spec: Which samples to draw.
+    """
+
+    def __init__(self, spec: SampleSpec) -> None:
+        self._spec = spec
+
+    @property
+    def missing(self) -> str | None:
+        """Why the pool cannot be read, or None."""
+        reason: str | None = getattr(self._spec.pool, "missing", None)
+        return reason
+
+    def run(self, subject: Subject, progress: Progress) -> Measurement:
+        """Draw them; an item is a sentence, and the notes hold the texts (see `Samples`)."""
+        (samples,) = [draw_samples(subject, self._spec) for _ in progress([self._spec])]
+        nearest = [[cosine for _, cosine in found] for found in samples.neighbours.values()]
+        return Measurement({"cosine": torch.tensor(nearest).mean(-1)}, samples._asdict())
+
+    def metrics(self, items: Items) -> dict[str, float]:
+        """Mean cosine of sentences with their nearest neighbours, -1 to 1."""
+        return {"neighbour_cosine": float(items["cosine"].mean())}

@@ -8,18 +8,23 @@ from rich.table import Table
 from sempa_lightning.evaluation.samples import Samples
 
 
-def print_summary(summary: Mapping[str, float], console: Console) -> None:
-    """Print each metric before and after, the change and its standard error."""
-    table = Table(title="Before and after training")
+def print_summary(summary: Mapping[str, float], console: Console, title: str = "Before and after training") -> None:
+    """Print each metric before and after, the change and its standard error; where nothing was trained, its value."""
+    table, changed = Table(title=title), any(key.startswith("after/") for key in summary)
     table.add_column("metric", overflow="fold")
-    for heading in ("before", "after", "change", "± s.e."):
+    for heading in ("before", "after", "change", "± s.e.") if changed else ("value",):
         table.add_column(heading, justify="right")
-    for key, before in summary.items():
-        stage, _, name = key.partition("/")
-        if stage == "before":
-            after, error = summary[f"after/{name}"], summary[f"change_se/{name}"]
-            table.add_row(name, f"{before:.4g}", f"{after:.4g}", f"{after - before:+.4f}", f"{error:.4f}")
+    for name in dict.fromkeys(key.partition("/")[2] for key in summary if key.startswith(("before/", "after/"))):
+        before, after, error = (summary.get(f"{stage}/{name}") for stage in ("before", "after", "change_se"))
+        change = None if before is None or after is None else after - before
+        cells = (_cell(before, ".4g"), _cell(after, ".4g"), _cell(change, "+.4f"), _cell(error, ".4f"))
+        table.add_row(name, *(cells if changed else cells[:1]))
     console.print(table)
+
+
+def _cell(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def print_samples(before: Samples, after: Samples, console: Console) -> None:

@@ -1,6 +1,9 @@
 """How embeddings agree with each other and with people."""
 
-from jaxtyping import Float
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
@@ -28,3 +31,26 @@ def spearman(predicted: Float[Tensor, " pairs"], gold: Float[Tensor, " pairs"]) 
 def pearson(predicted: Float[Tensor, " pairs"], gold: Float[Tensor, " pairs"]) -> float:
     """Pearson's correlation, -1 to 1."""
     return float(pearson_corrcoef(predicted.double(), gold.double()))
+
+
+def subset_means(
+    correlation: Callable[[Tensor, Tensor], float],
+    predicted: Float[Tensor, " pairs"],
+    gold: Float[Tensor, " pairs"],
+    subsets: Int[Tensor, " pairs"],
+) -> tuple[float, float]:
+    """SentEval's "mean" and "wmean": the mean of the subsets' own correlations, plain and weighted by their pairs.
+
+    They differ from "all", the correlation of all pairs together, which also ranks pairs of unlike subsets against
+    each other. A subset whose values are all equal, as a small one may be in a bootstrap sample, has no correlation
+    and is left out; where none is left, both are NaN.
+    """
+    parts = [(predicted[subsets == subset], gold[subsets == subset]) for subset in sorted(set(subsets.tolist()))]
+    parts = [(ours, people) for ours, people in parts if _varies(ours) and _varies(people)]
+    values = torch.tensor([correlation(ours, people) for ours, people in parts], dtype=torch.float64)
+    sizes = torch.tensor([len(ours) for ours, _ in parts], dtype=torch.float64)
+    return float(values.mean()), float((values * sizes).sum() / sizes.sum())
+
+
+def _varies(values: Float[Tensor, " pairs"]) -> bool:
+    return bool((values != values[0]).any())

@@ -61,6 +61,6 @@ def test_equals_one_sequence_at_a_time(tiny_llama, tiny_tokenizer, rows, layout)
     readout = Readout(PROMPT, str, -1, last_token)
     subject = Subject(tiny_llama, tiny_tokenizer, readout, PROMPT, NoReference(tiny_llama), layout)
     task = PreferenceAccuracy(Listed(rows), max_length=256, unfit="error")
-    found = task.metrics(task.run(subject, iter))
+    found = task.metrics(task.run(subject, iter).items)
     assert 0 < found["accuracy"] < 1
     assert found == pytest.approx(expected(tiny_llama, tiny_tokenizer, rows), rel=1e-5, abs=1e-5)

@@ -1,0 +1,164 @@
+"""A report as one HTML file: no network, no script, pictures inside."""
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+from sempa_lightning.evaluation.report.document import Report
+from sempa_lightning.evaluation.report.headline import Statement
+from sempa_lightning.evaluation.report.table import Cell, Line, Table
+
+_STYLE = Path(__file__).with_name("page.css")
+# What a reader opens only to look something up.
+_FOLDED = ("numbers", "notes")
+_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_MOST_CARDS = 2
+_MANY_COLUMNS = 7
+
+
+def html_page(report: Report) -> str:
+    """Render a report."""
+    body = [
+        *_head(report),
+        *_charts(report),
+        *(_section(table) for table in _shown(report)),
+        *_pictures(report),
+        *_configs(report),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(report.title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _shown(report: Report) -> list[Table]:
+    """Tables below the headline, which cards show where there are few."""
+    return [table for table in report.tables if table.key != "headline" or not _as_cards(report)]
+
+
+def _as_cards(report: Report) -> bool:
+    return len(report.claims) <= _MOST_CARDS
+
+
+def _head(report: Report) -> Iterator[str]:
+    yield f"<header>\n<h1>{escape(report.title)}</h1>"
+    facts = {line.label: line.cells for table in report.tables if table.key == "measured" for line in table.lines}
+    told = [
+        f"{name} {facts[name][0].text}"
+        for name in ("run", "readout", "layer", "seed")
+        if name in facts and len(facts[name]) == 1
+    ]
+    if told:
+        yield f'<p class="sub">{escape(" · ".join(told))}</p>'
+    yield "</header>"
+    if _as_cards(report):
+        several = len(report.claims) > 1
+        for row, statements in report.claims:
+            title = f'<p class="sub">{escape(row.label)}</p>\n' if several else ""
+            yield (
+                f'{title}<section class="claims" aria-label="In short">\n'
+                + "\n".join(map(_card, statements))
+                + "\n</section>"
+            )
+    links = [f'<a href="#{escape(table.key)}">{escape(table.title)}</a>' for table in _shown(report)]
+    yield f"<nav>{' '.join(links)}</nav>"
+
+
+def _card(said: Statement) -> str:
+    details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in said.details)
+    mood = said.cell.mood or ""
+    return (
+        f'<div class="claim">\n<h3>{escape(said.side)}</h3>\n<p class="number {mood}">{_number(said.cell)}</p>\n'
+        f'<p class="what">{escape(said.what)}</p>\n'
+        + (f'<p class="verdict">{escape(said.verdict)}</p>\n' if said.verdict else "")
+        + (f"<dl>{details}</dl>\n" if details else "")
+        + "</div>"
+    )
+
+
+def _charts(report: Report) -> Iterator[str]:
+    if report.charts:
+        figures = "\n".join(_figure(chart.title, _uri(chart.svg.encode(), ".svg")) for chart in report.charts)
+        yield f'<h2>At a glance</h2>\n<div class="pictures">\n{figures}\n</div>'
+
+
+def _pictures(report: Report) -> Iterator[str]:
+    if report.pictures:
+        figures = "\n".join(
+            _figure(_named(path), _uri(path.read_bytes(), path.suffix.lower())) for path in report.pictures
+        )
+        yield f'<h2 id="pictures">Pictures of the tasks</h2>\n<div class="pictures drawn">\n{figures}\n</div>'
+
+
+def _named(path: Path) -> str:
+    """A picture's title: its path below the folder of pictures."""
+    parts = path.with_suffix("").parts
+    below = parts[len(parts) - parts[::-1].index("pictures") :]
+    return " / ".join(below).replace("_", " ")
+
+
+def _figure(title: str, source: str) -> str:
+    return f'<figure><figcaption>{escape(title)}</figcaption><img alt="{escape(title)}" src="{source}"></figure>'
+
+
+def _uri(content: bytes, suffix: str) -> str:
+    return f"data:{_TYPES[suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def _section(table: Table) -> str:
+    notes = "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
+    heading = f'<h2 id="{escape(table.key)}">{escape(table.title)}</h2>'
+    if table.key in _FOLDED:
+        return f'<details class="fold"><summary>{heading}</summary>\n{_table(table)}{notes}\n</details>'
+    return f"<section>\n{heading}\n{_table(table)}{notes}\n</section>"
+
+
+def _table(table: Table) -> str:
+    columns = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    head = f'<thead><tr><th scope="col">{escape(table.stub)}</th>{columns}</tr></thead>' if any(table.columns) else ""
+    bodies = "\n".join(
+        _body(group, list(lines), len(table.columns)) for group, lines in groupby(table.lines, lambda line: line.group)
+    )
+    kind = "textual" if table.textual else "wide" if len(table.columns) > _MANY_COLUMNS else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f'<table class="{kind}">\n{head}\n{bodies}\n</table></div>'
+    )
+
+
+def _body(group: str, lines: list[Line], columns: int) -> str:
+    heading = (
+        f'<tr class="group"><th scope="rowgroup" colspan="{columns + 1}"><span>{escape(group)}</span></th></tr>\n'
+        if group
+        else ""
+    )
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(line.label)}</th>{"".join(map(_cell, line.cells))}</tr>' for line in lines
+    )
+    return f"<tbody>\n{heading}{rows}\n</tbody>"
+
+
+def _cell(cell: Cell) -> str:
+    kinds = " ".join(kind for kind in (cell.mood, "best" if cell.best else None) if kind)
+    attribute = f' class="{kinds}"' if kinds else ""
+    return f"<td{attribute}>{_number(cell)}</td>"
+
+
+def _number(cell: Cell) -> str:
+    """Text, with an error in small print."""
+    value, sign, error = cell.text.partition(" ± ")
+    return escape(value) + (
+        f" <small>± {escape(error)}</small>" if sign and cell.value is not None else escape(sign + error)
+    )
+
+
+def _configs(report: Report) -> Iterator[str]:
+    texts = [(folder, text) for folder, text in report.configs if text]
+    if texts:
+        inner = "\n".join(f'<p class="note">{escape(folder)}</p>\n<pre>{escape(text)}</pre>' for folder, text in texts)
+        yield f'<details class="fold"><summary><h2>Configs</h2></summary>\n{inner}\n</details>'
