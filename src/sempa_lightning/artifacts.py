@@ -1,4 +1,4 @@
-"""The run folder: the one place that knows the names of its files."""
+"""The folders of runs and of evaluations: the one place that knows the names of their files."""
 
 import errno
 import json
@@ -105,6 +105,110 @@ class RunDir:
         """Read the numbers of the run; empty while it has none."""
         summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
         return summary
+
+
+class EvaluationDir:
+    """An evaluation is a folder: what each task gave for each subject, and what follows from it.
+
+    A place is `<subject>/<suite>/<task>`.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """Resolved config: what is measured, and with which tasks."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, hardware, command, and the tasks whose data was not there."""
+        return self.path / "manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        """One number for each key, such as `after/sts/demo/spearman`."""
+        return self.path / "summary.json"
+
+    @property
+    def followed(self) -> Path:
+        """Numbers of the checkpoints of a run that was followed, one JSON object a line."""
+        return self.path / "followed.jsonl"
+
+    @property
+    def claims(self) -> Path:
+        """Folder of the claims by which processes share the tasks; gone at the end."""
+        return self.path / "claims"
+
+    def result(self, place: str) -> Path:
+        """What a task gave: `metrics`, `notes` and `seconds`, or `failed`."""
+        return self.path / "results" / f"{place}.json"
+
+    def items(self, place: str) -> Path:
+        """What a task measured, one value for each item."""
+        return self.path / "items" / f"{place}.safetensors"
+
+    def picture(self, task: str) -> Path:
+        """What a task drew of all subjects, the task as `<suite>/<task>`."""
+        return self.path / "pictures" / f"{task}.png"
+
+    def log(self, name: str) -> Path:
+        """Why a task failed, or what a process of its own printed."""
+        return self.path / "log" / f"{name}.txt"
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config; empty while there is none."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
+        return config
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read the manifest; empty while there is none."""
+        manifest: dict[str, Any] = json.loads(self.manifest.read_text()) if self.manifest.is_file() else {}
+        return manifest
+
+    def read_result(self, place: str) -> dict[str, Any] | None:
+        """Read what a task gave, None while it gave nothing."""
+        path = self.result(place)
+        result: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        return result
+
+    def read_results(self) -> dict[str, dict[str, Any]]:
+        """Read what all tasks gave so far, by place."""
+        folder = self.path / "results"
+        places = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.json"))]
+        return {place: result for place in places if (result := self.read_result(place)) is not None}
+
+    def read_summary(self) -> dict[str, float]:
+        """Read the numbers; empty while there are none."""
+        summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
+        return summary
+
+
+class SweepDir:
+    """A sweep of evaluations is a folder of their folders.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def table(self) -> Path:
+        """All numbers of all evaluations: a line for each, a column for each number."""
+        return self.path / "sweep.csv"
+
+    @property
+    def evaluations(self) -> list[EvaluationDir]:
+        """The evaluations in the order of their numbers."""
+        folders = [path for path in self.path.iterdir() if path.is_dir()]
+        numbered = sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else -1, path.name))
+        return [EvaluationDir(path) for path in numbered]
 
 
 def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesting of plain values)

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
-def resumed_config(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (a DictConfig)
-    """The saved config of the run that `cfg.resume` names, with this call's choice of trainer and logger.
+def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("trainer", "logger")) -> Any:  # noqa: ANN401 (a DictConfig)
+    """The saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
 
     Raises:
         UserError: If it is no run folder, or if anything else is overridden.
@@ -98,8 +98,8 @@ def resumed_config(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (a Di
         group = key.partition(".")[0]
         if group == "resume":
             continue
-        if group not in ("trainer", "logger"):
-            raise UserError(f"a resumed run keeps its config: drop {override}; only trainer and logger may change")
+        if group not in free:
+            raise UserError(f"a resumed run keeps its config: drop {override}; only {' and '.join(free)} may change")
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
     return resumed
 

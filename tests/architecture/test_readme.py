@@ -1,5 +1,6 @@
 """Every command of the README and of the experiments exists and composes."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -45,6 +46,9 @@ def test_commands_compose(words):
     assert module.startswith("sempa_lightning.")
     name = module.removeprefix("sempa_lightning.")
     assert (ROOT / "src" / "sempa_lightning" / f"{name}.py").is_file()
+    if not (ROOT / "conf" / f"{name}.yaml").is_file():  # plain arguments
+        importlib.import_module(module).parser().parse_args(words[3:])
+        return
     sweep = {"-m", "--multirun"} & set(words)
     if sweep:  # the first job of a sweep
         overrides = [re.sub(r"=([^\[{]*?),.*", r"=\1", override) for override in overrides]

@@ -27,6 +27,8 @@ DEMO = "pkg://sempa_lightning/assets/demo"
 BASES = {"data=base", "data=one_table", "prompt=base", "trainer=base"}
 NOT_HERE = {
     "eval=sts_hub": pytest.mark.skip(reason="reads the Hub"),
+    "eval=harness": pytest.mark.skip(reason="reads the Hub"),
+    "eval=mteb": pytest.mark.skip(reason="reads the Hub"),
     "trainer=gpu": pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 }
 
@@ -38,7 +40,14 @@ BUNDLES = [
     ["model=tiny_random", "data=demo", "adapter=lora", "reference=adapter_disabled", "callbacks=default"],
 ]
 # Groups that a run has no use for, so that their options would not be tried in it.
-IDLE = {"objective=next_token": {"loss", "prompt", "callbacks"}, "reference=none": {"eval"}}
+IDLE = {
+    "objective=next_token": {"loss", "prompt", "callbacks"},
+    "reference=none": {"eval"},
+    # What trains the readout cannot train every one.
+    **{option: {"readout"} for option in ("objective=joint", "objective=contrastive", "model=nano")},
+}
+# The key of a suite that is not its file's name.
+KEY = {"sts_quick": "sts"}
 # Groups whose options change so much that each has a run of its own.
 ALONE = {"experiment", "debug"}
 
@@ -92,10 +101,11 @@ def data_folder(tmp_path_factory):
     write_lines(folder / "swift.jsonl", swift)
 
     for year in range(12, 17):
-        inputs = folder / "sts" / f"STS{year}" / "STS.input.news.txt"
-        inputs.parent.mkdir(parents=True)
-        inputs.write_text("A cat sat.\tA cat was sitting.\n")
-        inputs.with_name("STS.gs.news.txt").write_text("4.5\n")
+        for subset in "news", "forum":
+            inputs = folder / "sts" / f"STS{year}" / f"STS.input.{subset}.txt"
+            inputs.parent.mkdir(parents=True, exist_ok=True)
+            inputs.write_text("".join(f"A cat sat {n}.\tA cat was sitting {n * n}.\n" for n in range(16)))
+            inputs.with_name(f"STS.gs.{subset}.txt").write_text("".join(f"{n / 4}\n" for n in range(16)))
     stsb = "".join(f"g\tf\ty\t{n}\t{n}\tA cat sat {n}.\tA dog ran {n}.\n" for n in range(16))
     (folder / "sts" / "STSBenchmark").mkdir()
     for part in "train", "dev", "test":
@@ -105,10 +115,25 @@ def data_folder(tmp_path_factory):
         header = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\n"
         pairs = "".join(f"{n}\tA cow ate {n}.\tA pig sat {n}.\t{n + 1}\tNEUTRAL\n" for n in range(16))
         (folder / "sick" / f"SICK_{part}.txt").write_text(header + pairs)
+    write_labelled(folder)
+    write_language_benchmarks(folder)
     (folder / "pretrain").mkdir()
     with lzma.open(folder / "pretrain" / "wikipedia.txt.xz", "wt") as file:
         file.write("\n\n".join(f"Town {n} has a long name. It lies on a river of that name." for n in range(80)))
     return folder
+
+
+def write_language_benchmarks(folder):
+    for name in "hellaswag", "lambada", "lm-bench/ARC-Easy", "lm-bench/openbookqa", "wikitext-2":
+        (folder / name).mkdir(parents=True)
+    document = "Rowing: A man sits in a boat. he\n1\nruns.\nrows.\nflies.\nreads.\n"
+    (folder / "hellaswag" / "hellaswag_val_full.txt").write_text(document * 2)
+    write_lines(folder / "lambada" / "lambada_test.jsonl", [{"text": f"It is a dog {n}"} for n in range(2)])
+    ask = "Please choose the correct answer to the question: Who barks?\n\nAnswer1: dogs Answer2: cats"
+    question = {"instruction": f"{ask}\n\nAnswer format: answer1/answer2", "answer": "answer1"}
+    for name in "ARC-Easy", "openbookqa":
+        (folder / "lm-bench" / name / "test.json").write_text(json.dumps([question] * 2))
+    (folder / "wikitext-2" / "wiki.test.tokens").write_text(" = Cat = \n A cat . \n = Dog = \n A dog . \n")
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +143,32 @@ def demo(tmp_path_factory):
     for path in local_path(DEMO).glob("*.jsonl"):
         (folder / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:16]))
     return folder
+
+
+def write_labelled(folder):
+    """The sets of labelled texts, 12 texts of each of two labels, of which five words differ."""
+    texts = [
+        (str(n % 2), f"{n} {'cold wet rain falls here' if n % 2 else 'sweet ripe pears grow there'}") for n in range(24)
+    ]
+    lines = "".join(f"{label} {text}\n" for label, text in texts)
+    (folder / "sentence-classification").mkdir()
+    for name in (
+        *(f"{stem}.all" for stem in ("rt-polarity", "custrev", "subj", "mpqa", "TREC.train", "TREC.test")),
+        *(f"stsa.binary.{part}" for part in ("train", "dev", "test")),
+    ):
+        (folder / "sentence-classification" / name).write_text(lines)
+    (folder / "mrpc").mkdir()
+    pairs = "".join(f"{label}\t1\t2\t{text}\tIt rains: {text}\n" for label, text in texts)
+    for part in "train", "test":
+        path = folder / "mrpc" / f"msr_paraphrase_{part}.txt"
+        path.write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n" + pairs)
+    (folder / "banking77").mkdir()
+    for part in "train", "test":
+        rows = "".join(f"{text},{label}\n" for label, text in texts)
+        (folder / "banking77" / f"{part}.csv").write_text("text,category\n" + rows)
+    (folder / "searchsnippets").mkdir()
+    (folder / "searchsnippets" / "SearchSnippets.txt").write_text("".join(f"{text}\n" for _, text in texts))
+    (folder / "searchsnippets" / "SearchSnippets_gnd.txt").write_text("".join(f"{label}\n" for label, _ in texts))
 
 
 def write_lines(path, records):
@@ -192,6 +243,8 @@ def overrides(data_folder, hub_model, adapter):
             "data=wikipedia": lambda: ["data.block_size=16", "data.batch_size=2", "data.max_documents=80"],
             "model=nano": lambda: ["data.max_rows=2"],
             "adapter=saved": lambda: [f"adapter.path={adapter()}"],
+            "readout=text": lambda: ["readout.template.text='{sentence}:'"],
+            "readout=contrastive_prompting": lambda: ["readout.steering.layer=1"],
             "trainer=ddp": lambda: ["trainer.accelerator=cpu", "trainer.devices=1"],
             "model=scratch_llama": lambda: [
                 "model.tokenizer.vocab_size=300",
@@ -204,6 +257,7 @@ def overrides(data_folder, hub_model, adapter):
                 "compile=false",
             ],
         }
+        needs["model=causal_lm"] = lambda: [f"model.path={hub_model('any')}"]
         for name in HUB_MODELS:
             needs[f"model={name}"] = lambda name=name: [f"model.path={hub_model(name)}"]
         for name in "llama2", "llama3":
@@ -264,7 +318,7 @@ def test_one_step(compose, overrides, demo, data_folder, tmp_path, options):
     assert len(losses) == (0 if "debug=fast_dev_run" in options else 2)
     assert all(map(math.isfinite, losses))
     for suite in (option.removeprefix("eval=") for option in options if option.startswith("eval=")):
-        assert any(key.startswith(f"after/{suite}/") for key in summary)
+        assert any(key.startswith(f"after/{KEY.get(suite, suite)}/") for key in summary)
     checkpoints = list((run / "checkpoints").glob("*.ckpt"))
     assert len(checkpoints) == (0 if {"debug=fast_dev_run", "callbacks=none"} & set(options) else 2)
     assert any(run.glob("tensorboard/events.*")) == ("logger=tensorboard" in options)
@@ -277,6 +331,20 @@ def test_every_option_is_in_a_run():
     assert tried | BASES == set(OPTIONS)
     assert set(OPTIONS) >= BASES
     assert len(HUB_MODELS) == 7
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.startswith(("eval=", "readout="))])
+def test_suites_and_readouts_are_built_for_an_evaluation(compose, option):
+    from sempa_lightning.evaluation.task import Task
+
+    group, _, name = option.partition("=")
+    open_text = ["readout.template.text='{sentence}:'"] if option == "readout=text" else []
+    cfg = compose("evaluate", option, *open_text)
+    built = instantiate(cfg[group])
+    assert built is not None
+    if group == "eval":
+        assert built[KEY.get(name, name)]
+        assert all(isinstance(task, Task) for task in built[KEY.get(name, name)].values())
 
 
 # The strings on which the paper's runs were trained: ms-swift's templates on the base models, system turn included.

@@ -9,6 +9,7 @@ import json
 import logging
 import subprocess
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -35,7 +36,7 @@ def write_run(tmp_path, tiny_llama, tiny_tokenizer):
                 parameter.add_(0.1 * torch.randn_like(parameter))
         run = RunDir(tmp_path / "run")
         save_policy(policy, tiny_tokenizer, run)
-        run.config.write_text(yaml.safe_dump(_config(str(base), readout or {})))
+        run.config.write_text(yaml.safe_dump(_config(str(base), readout or {}, full)))
         counts = {"read": 12, "kept": 10, "anchors": 9}
         manifest = {"command": "python -m sempa_lightning.train seed=3", "seed": 3, "data": {"train": counts}}
         run.manifest.write_text(json.dumps(manifest))
@@ -46,12 +47,15 @@ def write_run(tmp_path, tiny_llama, tiny_tokenizer):
     return write
 
 
-def _config(base, readout):
+def _config(base, readout, full):
     """The part of a run's config that says how to rebuild and describe the model, as training resolves it."""
     package = "sempa_lightning"
     return {
         "model": {"_target_": f"{package}.models.causal_lm.load_causal_lm", "path": base},
-        "adapter": {"_target_": f"{package}.models.adapters.Lora", "r": 4, "alpha": 8},
+        "adapter": {
+            "_target_": f"{package}.models.adapters.{'FullFineTuning' if full else 'Lora'}",
+            **({} if full else {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}),
+        },
         "objective": {
             "_target_": f"{package}.training.objectives.preference.Preference",
             "loss": {"_target_": f"{package}.losses.plackett_luce.PlackettLuce", "beta": 0.1},
@@ -141,29 +145,40 @@ def _longest(line):
     return max(map(len, (row["anchor"], *row["chosen"], *row["rejected"])))
 
 
+def call_main(main, *words):
+    """Call a command's main with these words, in this process."""
+    from sempa_lightning.entry import run_main
+
+    stdout, stderr, handlers, code = io.StringIO(), io.StringIO(), logging.root.handlers[:], 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+        patch.setattr(sys, "argv", ["command", *map(str, words)])
+        try:
+            run_main(main)
+        except SystemExit as stop:
+            code = stop.code
+    logging.root.handlers[:] = handlers  # Hydra's write to the stream of this call
+    return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
 @pytest.fixture(scope="session")
 def here():
     """Call `python -m sempa_lightning.train` with these words, in this process."""
-    from sempa_lightning.entry import run_main
     from sempa_lightning.train import main
 
-    def call(*words):
-        stdout, stderr, handlers, code = io.StringIO(), io.StringIO(), logging.root.handlers[:], 0
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            contextlib.redirect_stdout(stdout),
-            contextlib.redirect_stderr(stderr),
-        ):
-            patch.setenv("HYDRA_FULL_ERROR", "1")
-            patch.setattr(sys, "argv", ["train", *map(str, words)])
-            try:
-                run_main(main)
-            except SystemExit as stop:
-                code = stop.code
-        logging.root.handlers[:] = handlers  # Hydra's write to the stream of this call
-        return Done(code, stdout.getvalue(), stderr.getvalue())
+    return partial(call_main, main)
 
-    return call
+
+@pytest.fixture(scope="session")
+def evaluate_here():
+    """Call `python -m sempa_lightning.evaluate` with these words, in this process."""
+    from sempa_lightning.evaluate import main
+
+    return partial(call_main, main)
 
 
 @pytest.fixture(scope="session")

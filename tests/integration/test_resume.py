@@ -10,7 +10,7 @@ from sempa_lightning.artifacts import RunDir
 from sempa_lightning.training.module import TrainingModule
 
 # Two epochs of six steps; checkpoints after the steps 2, 4, 6 (where the epoch ends), 8, 10, 12.
-WORDS = ["trainer.max_epochs=2", "optimizer.lr=1e-2", "monitor=eval/sts/dev/pearson"]
+WORDS = ["objective=preference_nll_kl", "trainer.max_epochs=2", "optimizer.lr=1e-2", "monitor=eval/sts/dev/pearson"]
 
 
 class PowerCut(BaseException):

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, hardware, command."""
+"""What a run or an evaluation was made with: versions, commit, hardware, command."""
 
 import os
 import platform
@@ -13,11 +13,11 @@ import torch
 _PACKAGES = ("sempa-lightning", "torch", "lightning", "transformers", "peft", "datasets", "hydra-core")
 
 
-def manifest(seed: int) -> dict[str, Any]:
-    """Collect what a reader needs to judge or repeat the run."""
+def manifest(seed: int, command: str = "train") -> dict[str, Any]:
+    """Collect what a reader needs to judge or repeat what this command does."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "command": " ".join([Path(sys.executable).name, "-m", "sempa_lightning.train", *sys.argv[1:]]),
+        "command": " ".join([Path(sys.executable).name, "-m", f"sempa_lightning.{command}", *sys.argv[1:]]),
         "seed": seed,
         "commit": _commit(),
         "python": platform.python_version(),

@@ -56,7 +56,8 @@ class TrainingModule(LightningModule):
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
         self._val_sums: dict[str, Tensor] = {}
-        self._not_finite: list[str] = []
+        self._suspects: list[str] = []
+        self._guilty_rows: list[str] = []
         self._layout_checked = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -107,33 +108,36 @@ class TrainingModule(LightningModule):
         for place, terms in enumerate(found):
             finite = terms.losses.detach().isfinite().tolist()
             if not all(finite):
-                self._not_finite += self._guilty(step.micro_batches[place], finite)
+                batch = step.micro_batches[place]
+                names = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
+                # Rows that share a sequence, or are compared with each other, are spoilt by one of them.
+                self._suspects += names
+                self._guilty_rows += self._guilty(batch, names)
             yield place == len(step.micro_batches) - 1, terms
 
     @torch.no_grad()
-    def _guilty(self, batch: PreferenceBatch | TextBatch, finite: list[bool]) -> list[str]:
-        """Names of the rows whose loss is not finite; of those that share a sequence, the ones that spoil it."""
-        names = [name for name, is_finite in zip(batch.row_ids, finite, strict=True) if not is_finite]
+    def _guilty(self, batch: PreferenceBatch | TextBatch, suspects: list[str]) -> list[str]:
+        """Names of the rows whose loss is not finite without the others, either."""
         if isinstance(batch, TextBatch):
-            return names
-        alone = [pad([row], pad_token_id=0).to(self.device) for row in batch.rows if row.id in names]
+            return suspects
+        alone = [pad([row], pad_token_id=0).to(self.device) for row in batch.rows if row.id in suspects]
         steps = [StepBatch([row], size=1, weight=1.0) for row in alone]
         terms = [next(self._objective(self.policy, self._reference, step)) for step in steps]
-        guilty = [row.row_ids[0] for row, term in zip(alone, terms, strict=True) if not term.losses.isfinite().all()]
-        return guilty or names
+        return [row.row_ids[0] for row, term in zip(alone, terms, strict=True) if not term.losses.isfinite().all()]
 
     def _stop_unless_finite(self) -> None:
         """Stop all processes together if the loss of a row is not finite in any of them."""
-        number = torch.tensor(float(len(self._not_finite)), device=self.device)
+        number = torch.tensor(float(len(self._suspects)), device=self.device)
         if self.trainer.strategy.reduce(number, reduce_op="sum") == 0:
             return
-        rows = [self._not_finite]
+        found = [(self._guilty_rows, self._suspects)]
         if self.trainer.world_size > 1:
-            rows = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(rows, self._not_finite)
+            found *= self.trainer.world_size
+            torch.distributed.all_gather_object(found, (self._guilty_rows, self._suspects))
         if not self.trainer.is_global_zero:
             raise SystemExit(1)  # the first process tells
-        names = list(dict.fromkeys(name for share in rows for name in share))
+        guilty, suspects = ([name for names in column for name in names] for column in zip(*found, strict=True))
+        names = list(dict.fromkeys(guilty or suspects))
         more = f" and {len(names) - _SHOWN_ROWS} more" if len(names) > _SHOWN_ROWS else ""
         raise UserError(
             f"the loss is not finite at step {self.global_step} for rows {', '.join(names[:_SHOWN_ROWS])}{more}: look"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lightning import Callback, LightningModule, Trainer
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.evaluation.runner import named
+from sempa_lightning.evaluation.runner import measure, named
 from sempa_lightning.evaluation.task import Subject, Task
 
 
@@ -40,7 +40,7 @@ class Probe(Callback):
         """Run the tasks and log their numbers."""
         assert self._subject is not None, "watch() comes first"
         for name, task in self._tasks.items():
-            for metric, value in task.metrics(task.run(self._subject, iter)).items():
+            for metric, value in task.metrics(measure(task, self._subject, iter).items).items():
                 pl_module.log(f"eval/{name}/{metric}", value, prog_bar=metric == "spearman")
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.info_nce import InfoNce
 from sempa_lightning.models.causal_lm import decoder
-from sempa_lightning.models.embedder import Readout
+from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
-from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, padded
+from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TokenStates, padded
 
 _ANCHOR, _POSITIVE, _NEGATIVE = 0, 1, 2
 
@@ -47,9 +47,15 @@ class Contrastive:
         negatives: Whether the rejected candidates are negatives, beside the other anchors' positives.
         kl_weight: Weight of KL(policy ‖ reference) per token on the candidates as plain text (`unprompted_kl`), which
             holds the language model in place; at 0 it is neither computed nor logged.
+
+    Raises:
+        UserError: If the readout is not trainable: a mean of several, one that steers the model, or one that needs its
+            attention.
     """
 
-    def __init__(self, loss: InfoNce, readout: Readout, negatives: bool, kl_weight: float) -> None:
+    def __init__(self, loss: InfoNce, readout: SentenceReadout, negatives: bool, kl_weight: float) -> None:
+        if not isinstance(readout, Readout) or readout.attention or readout.steering is not None:
+            raise UserError("a contrastive objective trains a single plain readout: choose another, such as prompt_eol")
         self._loss = loss
         self._readout = readout
         self._negatives = negatives
@@ -107,27 +113,31 @@ class Contrastive:
         return _Sentences(*map(torch.cat, zip(*whole, strict=True))), sum(len(share.names) for share in before if share)
 
     def _embedded(self, policy: nn.Module, batch: PreferenceBatch) -> _Sentences:
-        ids, kinds = [], []
+        ids, masks, kinds = [], [], []
         for row in batch.rows:
             if not row.sentence_ids:
                 raise UserError("a contrastive objective embeds sentences: set data.readout=${readout}")
-            anchor, chosen, rejected = row.sentence_ids[0], row.sentence_ids[1], row.sentence_ids[1 + row.num_chosen :]
-            ids += [anchor, chosen, *(rejected if self._negatives else [])]
-            kinds += [_ANCHOR, _POSITIVE, *([_NEGATIVE] * len(rejected) if self._negatives else [])]
+            negatives = range(1 + row.num_chosen, len(row.sentence_ids)) if self._negatives else ()
+            for place, kind in ((0, _ANCHOR), (1, _POSITIVE), *((place, _NEGATIVE) for place in negatives)):
+                ids.append(row.sentence_ids[place])
+                masks.append(row.text_masks[place])
+                kinds.append(kind)
         device = batch.candidate_mask.device
         names = torch.tensor([hash(tuple(sentence)) for sentence in ids], device=device)
-        return _Sentences(torch.tensor(kinds, device=device), names, self._vectors(policy, ids, device))
+        return _Sentences(torch.tensor(kinds, device=device), names, self._vectors(policy, ids, masks, device))
 
-    def _vectors(self, policy: nn.Module, ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-        input_ids = padded(ids, 0).to(device)
+    def _vectors(
+        self, policy: nn.Module, ids: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]], device: torch.device
+    ) -> Tensor:
+        input_ids, text_mask = padded(ids, 0).to(device), padded(masks, 0).to(device).bool()
         lengths = torch.tensor([*map(len, ids)], device=device)
         mask = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]
+        layers = self._readout.layers
         # Padding stands on the right, where causal attention does not look.
-        layer = self._readout.layer
-        output = decoder(policy)(input_ids=input_ids, use_cache=False, output_hidden_states=layer != -1)
-        states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
-        vectors: Tensor = self._readout.pooling(states, mask)
-        return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        output = decoder(policy)(input_ids=input_ids, use_cache=False, output_hidden_states=layers != [-1])
+        states = (output.last_hidden_state if layer == -1 else output.hidden_states[layer] for layer in layers)
+        pooled = [self._readout.pooling(TokenStates(hidden, mask, text_mask)) for hidden in states]
+        return torch.stack(pooled).mean(0)
 
 
 def _around(frozen: _Sentences | None, place: int, live: _Sentences) -> _Sentences:

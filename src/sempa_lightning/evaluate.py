@@ -1,0 +1,225 @@
+"""`python -m sempa_lightning.evaluate`: measure a run, its base and what it trained, or a model as it is."""
+
+import sys
+import time
+import traceback
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, relocated, write_json, write_text
+from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.errors import UserError
+
+# Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
+FAILED, SKIPPED = 3, 4
+
+# What another call in the same folder may have otherwise: nothing of it changes a number.
+_FREE = ("processes", "device", "follow", "poll_seconds", "patience_seconds", "paths", "keep_layers")
+_GROUPS = ("model", "readout", "prompt", "scoring")
+_SECONDS_TO_WAIT = 120
+
+
+def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
+    """Measure what is not measured yet, and summarise.
+
+    Args:
+        cfg: The resolved config.
+        overrides: The words of the command line, for the manifest.
+
+    Returns:
+        The exit code: 0, or `FAILED`, or `SKIPPED`.
+    """
+    from rich.console import Console
+
+    from sempa_lightning.evaluation.queue import Queue
+    from sempa_lightning.evaluation.runner import available, skipped
+    from sempa_lightning.evaluation.table import print_summary
+    from sempa_lightning.evaluation.workers import Workers, own_rank, worker_command
+    from sempa_lightning.training.manifest import manifest
+    from sempa_lightning.training.setup import quieten
+
+    quieten()
+    folder, rank = EvaluationDir(cfg.paths.run_dir), own_rank()
+    console = Console(quiet=rank > 0)
+    suites, subjects = instantiate(cfg.eval), _subjects(cfg, cfg.checkpoint)
+    queue = Queue(folder, available(suites, console), subjects.labels, cfg.seed)
+    if rank > 0:
+        _wait_for(folder)
+        queue.work(subjects, console)
+        return 0
+    _begin(folder, OmegaConf.to_yaml(cfg))
+    missing = {"skipped": skipped(suites), "overrides": overrides}
+    write_json(folder.manifest, manifest(cfg.seed, "evaluate") | missing)
+    console.print(f"evaluation folder: {folder.path}", soft_wrap=True)
+    if cfg.follow:
+        _follow(cfg, queue, console)
+    queue.retry()
+    if cfg.processes > 1:
+        Workers(worker_command(folder), cfg.processes, folder).run(queue, console)
+    else:
+        queue.work(subjects, console)
+    print_summary(queue.finish(console), console, "Evaluation" if len(queue.labels) == 1 else "Base and trained")
+    _report(folder, console)
+    console.print(f"numbers are in {folder.path}", soft_wrap=True)
+    return exit_code(folder)
+
+
+def exit_code(folder: EvaluationDir) -> int:
+    """What the exit code says of an evaluation: ended (0), without a task that failed, without data, or not at all."""
+    if not folder.summary.is_file():
+        return 1
+    if any("failed" in result for result in folder.read_results().values()):
+        return FAILED
+    return SKIPPED if folder.read_manifest().get("skipped") else 0
+
+
+def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
+    """The resolved config of an evaluation.
+
+    A run brings its model, readout, prompt and layout, whole or but for the values that the command line gives; what a
+    model brings for training only is dropped.
+
+    Raises:
+        UserError: If neither a run nor a model is named.
+    """
+    if cfg.run is None and OmegaConf.is_missing(cfg.model, "path"):
+        raise UserError("measure what? run=<run folder>, model=<option> or model.path=<folder or Hub name>")
+    keys = [key for key in cfg if key not in ("resume", "run_name", "objective", "optimizer", "data")]
+    own = OmegaConf.masked_copy(cfg, keys)
+    OmegaConf.resolve(own)
+    if any(override.startswith("limit=") for override in overrides):
+        for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
+            task.limit = cfg.limit
+    if cfg.run is not None:
+        own.run, saved = _saved(cfg.run)
+        for group in saved.keys() & set(_GROUPS):
+            own[group] = _overridden(own, group, saved[group], overrides)
+    return own
+
+
+def _saved(run: str) -> tuple[str, dict[str, Any]]:
+    """Where a run is, and its config there."""
+    folder = RunDir.existing(run)
+    place, config = str(folder.path.resolve()), folder.read_config()
+    return place, relocated(config, config.get("paths", {}).get("run_dir", place), place)
+
+
+def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (nodes of configs)
+    """The node that a run has for a group, but for the command line's choice of another or of some of its values."""
+    node = OmegaConf.create({group: saved})
+    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+        if key.partition(".")[0] == group:
+            OmegaConf.update(node, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
+    return node[group]
+
+
+def _subjects(cfg: Any, checkpoint: str | None) -> Any:  # noqa: ANN401 (as below)
+    """What is measured; it is loaded when it is needed."""
+    from functools import partial
+
+    from sempa_lightning.assets import local_path
+    from sempa_lightning.evaluation.subjects import BareModel, EmbeddingCaches, TrainedRun, View
+
+    caches = EmbeddingCaches(local_path(cfg.paths.cache_dir) / "embeddings", cfg.keep_layers)
+    view = View(instantiate(cfg.readout), instantiate(cfg.prompt), instantiate(cfg.scoring), cfg.device, caches)
+    load = partial(instantiate, cfg.model)
+    if cfg.run is None:
+        return BareModel(load, view)
+    run, trained = RunDir(cfg.run), OmegaConf.create(_saved(cfg.run)[1])
+    path = None if checkpoint is None else run.checkpoints / checkpoint
+    return TrainedRun(
+        run, load, instantiate(trained.adapter), view, dtype=cfg.model.get("dtype", "float32"), checkpoint=path
+    )
+
+
+def _follow(cfg: Any, queue: Any, console: Any) -> None:  # noqa: ANN401 (as below; types that are slow to import)
+    """Measure checkpoints until the run has ended."""
+    from sempa_lightning.evaluation.follow import follow
+
+    if cfg.run is None:
+        raise UserError("follow=true goes with a run: run=<run folder>")
+    run, poll, patience = RunDir(cfg.run), float(cfg.poll_seconds), float(cfg.patience_seconds)
+    follow(run, _subjects(cfg, run.last_checkpoint.name), queue, console, poll, patience)
+
+
+def _begin(folder: EvaluationDir, config: str) -> None:
+    """Write the config, or go on with the evaluation that is in the folder.
+
+    Raises:
+        UserError: If it is another one, or a run.
+    """
+    saved, own = folder.read_config(), yaml.safe_load(config)
+    changed = sorted(key for key in (saved.keys() | own.keys()) - {*_FREE} if saved.get(key) != own.get(key))
+    if saved and changed:
+        raise UserError(
+            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
+            f" hydra.run.dir=…, or go on with resume={folder.path}"
+        )
+    write_text(folder.config, config)
+
+
+def _wait_for(folder: EvaluationDir) -> None:
+    """Wait until the first process has written the config.
+
+    Raises:
+        UserError: If it does not come: then the first process has another folder.
+    """
+    end = time.monotonic() + _SECONDS_TO_WAIT
+    while not folder.config.is_file():
+        if time.monotonic() > end:
+            raise UserError(f"no other process works on {folder.path}: give all the same hydra.run.dir=…")
+        time.sleep(0.2)
+
+
+def _report(folder: EvaluationDir, console: Any) -> None:  # noqa: ANN401 (as below)
+    """Write the report; the numbers are there without it, so that a failure is told and logged, no more."""
+    from sempa_lightning.evaluation.report import write_report
+
+    try:
+        write_report([folder.path], folder.path)
+    except Exception as error:
+        write_text(folder.log("report"), "".join(traceback.format_exception(error)))
+        console.print(f"[red]no report: {type(error).__name__}: {error}; see {folder.log('report')}[/red]")
+
+
+class SweepTable(Callback):
+    """At the end of a sweep: one table over its evaluations, and the exit code of the worst."""
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
+        """Print and write the table."""
+        from rich.console import Console
+
+        from sempa_lightning.evaluation.sweep import tabulate
+
+        sweep = SweepDir(config.hydra.sweep.dir)
+        tabulate(sweep, Console())
+        codes = {exit_code(folder) for folder in sweep.evaluations}
+        if code := next((code for code in (1, FAILED, SKIPPED) if code in codes), 0):
+            sys.exit(code)
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
+def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
+    """Hydra's door; in a sweep an evaluation that ends early does not end the others."""
+    hydra_config = HydraConfig.get()
+    overrides, code = list(hydra_config.overrides.task), 1
+    try:
+        with telling_errors():
+            resumed = cfg.resume is not None
+            cfg = resumed_config(cfg, overrides, ("processes", "device")) if resumed else composed(cfg, overrides)
+            code = evaluate(cfg, overrides)
+    except SystemExit:
+        if hydra_config.mode != RunMode.MULTIRUN:
+            raise
+    if code and hydra_config.mode != RunMode.MULTIRUN:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    run_main(main)
