@@ -1,5 +1,6 @@
 """From text rows to token ids: prompt and completion joined at token level, nothing truncated."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,10 +61,9 @@ class RowTokenizer:
             candidates = [self._completion_ids(row.anchor, prompt, text) for text in (*row.chosen, *row.rejected)]
             fit = [ids for ids in candidates if ids is not None]
             sentences = self._sentences(row)
-            too_long = any(sentence.truncated for sentence in sentences)
             if len(fit) < len(candidates):
                 self._leave_out(row, "prompt and completion merge into one token", dropped)
-            elif too_long or len(prompt) + max(map(len, fit)) > self.max_length:
+            elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:
                 ids, masks = [sentence.ids for sentence in sentences], [sentence.text for sentence in sentences]
@@ -101,8 +101,8 @@ class RowTokenizer:
         """Anchor and candidates in the readout's prompt."""
         if self.readout is None:
             return []
-        tokenize = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, self.max_length)
-        return tokenize([row.anchor, *row.chosen, *row.rejected])
+        whole = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
+        return whole([row.anchor, *row.chosen, *row.rejected])
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)

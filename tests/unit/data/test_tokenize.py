@@ -12,7 +12,9 @@ from sempa_lightning.assets import local_path
 from sempa_lightning.data.rows import Row
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.readout import Readout
 from sempa_lightning.models.scratch import train_tokenizer
+from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.template import PromptTemplate
 
 ROW = Row("A dog runs.", ("Dogs run.", "The dog is running."), ("A cat sleeps.", "No.", "Dogs sleep at night."))
@@ -171,3 +173,24 @@ def test_a_tokenizer_without_an_end_token_is_refused(tiny_tokenizer):
     tokenizer.eos_token = None
     with pytest.raises(UserError, match="no end token"):
         RowTokenizer(tokenizer, PromptTemplate("{sentence}"), 256, "error")
+
+
+def test_sentences_for_a_readout(tiny_tokenizer):
+    """Anchor and candidates in the readout's prompt, each with a mask of its own tokens; none without a readout."""
+    template = PromptTemplate('Rewrite "{sentence}"', separator="\n")
+    readout = Readout(PromptTemplate('Word for "{sentence}":"'), str.upper, -1, last_token)
+    (row,) = RowTokenizer(tiny_tokenizer, template, 256, "error", readout)([ROW], Counter())
+    texts = [text.upper() for text in (ROW.anchor, *ROW.chosen, *ROW.rejected)]
+    assert [tiny_tokenizer.decode(ids[1:]) for ids in row.sentence_ids] == [f'Word for "{text}":"' for text in texts]
+    for ids, mask, text in zip(row.sentence_ids, row.text_masks, texts, strict=True):
+        assert text in tiny_tokenizer.decode([token for token, own in zip(ids, mask, strict=True) if own])
+    (bare,), _ = tokenize(tiny_tokenizer, template, [ROW])
+    assert bare == row._replace(sentence_ids=[], text_masks=[])
+
+
+def test_a_sentence_too_long_for_its_readout_is_left_out(tiny_tokenizer):
+    readout = Readout(PromptTemplate('Word for "{sentence}"' + 99 * "!"), str, -1, last_token)
+    tokenizer = RowTokenizer(tiny_tokenizer, PromptTemplate("{sentence} "), 64, "drop", readout)
+    dropped = Counter()
+    assert list(tokenizer([ROW], dropped)) == []
+    assert dropped == {"longer than 64 tokens": 1}
