@@ -52,9 +52,11 @@ class Workers:
                     if (code := process.poll()) is None:
                         continue
                     del processes[rank]
-                    if code < 0 and queue.rest and restarts:
+                    if code >= 0:
+                        continue
+                    console.print(f"[yellow]process {rank} died of signal {-code}[/yellow]")
+                    if queue.rest and restarts:  # another may have done the rest by now
                         restarts -= 1
-                        console.print(f"[yellow]process {rank} died of signal {-code}; it is started again[/yellow]")
                         processes[rank] = self._start(rank)
         finally:
             for process in processes.values():
