@@ -189,6 +189,7 @@ class PreferenceDataModule(LightningDataModule):
 def _key(rows: list[Row], tokenize: RowTokenizer) -> str:
     """Hash everything that the token ids follow from, and nothing else."""
     return content_hash(
+        *_FEATURES,  # another version has other columns
         tokenizer_content(tokenize.tokenizer),
         repr(tokenize.template),
         tokenize.template.prompt(tokenize.tokenizer, ""),  # some chat templates write today's date
