@@ -99,10 +99,14 @@ class RowTokenizer:
 
     def _sentences(self, row: Row) -> list[PromptTokens]:
         """Anchor and candidates in the readout's prompt."""
+        return self._read_out([row.anchor, *row.chosen, *row.rejected]) if self._read_out else []
+
+    @cached_property
+    def _read_out(self) -> PromptTokenizer | None:
+        """Puts sentences into the readout's prompt, however long they are."""
         if self.readout is None:
-            return []
-        whole = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
-        return whole([row.anchor, *row.chosen, *row.rejected])
+            return None
+        return PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)

@@ -2,8 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from sempa_lightning.artifacts import replacing
 from sempa_lightning.models.prompt_tokens import PromptTokens
 from sempa_lightning.models.readout import Readout
+from sempa_lightning.models.readout_name import function_name
 from sempa_lightning.models.weights_hash import weights_hash
 
 # Vectors of one text by layer.
@@ -60,9 +60,9 @@ class EmbeddingCache:
     def _part(self, readout: Readout) -> Path:
         """Folder of all that one model made of one kind of readout."""
         # Prompt tokens say all of template and pre-processing, but not what others the steering reads.
-        names = [self._weights, _name(readout.pooling), readout.attention, repr(readout.steering)]
+        names = [self._weights, function_name(readout.pooling), readout.attention, repr(readout.steering)]
         if readout.steering is not None:
-            names.append(_name(readout.preprocess))
+            names.append(function_name(readout.preprocess))
         return self._folder / hashlib.sha256(repr(names).encode()).hexdigest()[:32]
 
 
@@ -94,10 +94,3 @@ def _read(path: Path, wanted: Collection[str], layers: Sequence[int]) -> Iterato
 def _key(prompt: PromptTokens) -> str:
     content = (prompt.ids, prompt.text, prompt.placeholder)
     return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
-
-
-def _name(function: Callable[..., object]) -> str:
-    """A function by its place in the code, whatever the process."""
-    if isinstance(function, partial):
-        return f"{_name(function.func)} {function.args} {sorted(function.keywords.items())}"
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"

@@ -76,28 +76,6 @@ class AdapterDisabled:
         return {_unadapted(name): weight for name, weight in named if not weight.requires_grad}
 
 
-class Frozen:
-    """A frozen copy of the policy as it was at the start: for full fine-tuning, or to go on from an adapter."""
-
-    def __init__(self, policy: nn.Module) -> None:
-        self._model = copy.deepcopy(policy).requires_grad_(False).eval()
-
-    @contextlib.contextmanager
-    def active(self, policy: nn.Module) -> Iterator[nn.Module]:
-        """Lend the copy, on the policy's device."""
-        yield self._model.to(next(policy.parameters()).device)
-
-    @torch.no_grad()
-    def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
-        """Score with the copy."""
-        with self.active(policy) as model:
-            return completion_logps(model, batch)
-
-    def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
-        """All weights of the copy."""
-        return {_unadapted(name): weight for name, weight in causal_lm(self._model).named_parameters()}
-
-
 class Lent:
     """A model that is there already, as it is: the base of one that was trained, or the policy itself.
 
@@ -123,6 +101,17 @@ class Lent:
     def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """All its weights."""
         return {_unadapted(name): weight for name, weight in causal_lm(self._model).named_parameters()}
+
+
+class Frozen(Lent):
+    """A frozen copy of the policy as it was at the start: for full fine-tuning, or to go on from an adapter.
+
+    Args:
+        policy: What is copied.
+    """
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__(copy.deepcopy(policy).requires_grad_(False))
 
 
 class Cached:

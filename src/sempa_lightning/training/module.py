@@ -31,7 +31,7 @@ class TrainingModule(LightningModule):
     Args:
         policy: The model in training; frozen weights have `requires_grad=False`.
         reference: The frozen model; it is not a submodule, so checkpoints do not hold it.
-        objective: Maps policy, reference and a micro-batch to losses.
+        objective: Maps policy, reference and a step to losses.
         optimizer: Factory of the optimiser.
         scheduler: Factory of the learning-rate schedule.
         max_grad_norm: The gradient's norm is clipped to this; null to leave it.

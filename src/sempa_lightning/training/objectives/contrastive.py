@@ -64,6 +64,7 @@ class Contrastive:
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
         """Compare all sentences of the step; one loss for each anchor of each micro-batch."""
         batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
+        # Where the step has more rows than are here, other processes hold them; all processes see it alike.
         is_shared = sum(len(batch.rows) for batch in batches) < step.size
         frozen, place = None, 0
         if is_shared or len(batches) > 1:
@@ -91,7 +92,7 @@ class Contrastive:
         # As negatives of others, these sentences move the others' losses, too: their gradient counts, not their value.
         elsewhere = all_losses.sum() - all_losses[own].sum()
         losses = all_losses[own] + (elsewhere - elsewhere.detach()) / len(batch.rows)
-        metrics = {"loss": losses.detach(), "contrastive/loss": losses.detach()}
+        metrics = {"loss": losses.detach(), "info_nce": losses.detach()}
         if self._kl_weight:
             kl = unprompted_kl(policy, reference, batch)
             losses = losses + self._kl_weight * kl
