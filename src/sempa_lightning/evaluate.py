@@ -3,6 +3,7 @@
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -48,7 +49,7 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     folder, rank = EvaluationDir(cfg.paths.run_dir), own_rank()
     console = Console(quiet=rank > 0)
     suites, subjects = instantiate(cfg.eval), _subjects(cfg, cfg.checkpoint)
-    queue = Queue(folder, available(suites, console), subjects.labels, cfg.seed)
+    queue = Queue(folder, available(suites, console), _chosen(subjects.labels, cfg.subjects), cfg.seed)
     if rank > 0:
         _wait_for(folder)
         queue.work(subjects, console)
@@ -136,6 +137,18 @@ def _subjects(cfg: Any, checkpoint: str | None) -> Any:  # noqa: ANN401 (as belo
     return TrainedRun(
         run, load, instantiate(trained.adapter), view, dtype=cfg.model.get("dtype", "float32"), checkpoint=path
     )
+
+
+def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The subjects that are asked for.
+
+    Raises:
+        UserError: If there is none of them.
+    """
+    chosen = [label for label in labels if label in names]
+    if not chosen:
+        raise UserError(f"subjects={[*names]}: name some of {', '.join(labels)}")
+    return chosen
 
 
 def _follow(cfg: Any, queue: Any, console: Any) -> None:  # noqa: ANN401 (as below; types that are slow to import)

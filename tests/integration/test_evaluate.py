@@ -166,6 +166,17 @@ def test_a_run_is_measured_before_and_after(measure, write_run, pairs, tmp_path,
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
+def test_what_was_trained_is_measured_alone(measure, write_run, tmp_path):
+    run = write_run()
+    both, _ = measure(tmp_path / "both", f"run={run.path}", suites=["generation"])
+    alone, done = measure(tmp_path / "alone", f"run={run.path}", "subjects=[after]", suites=["generation"])
+    expected = {key: value for key, value in both.read_summary().items() if key.startswith("after/")}
+    assert alone.read_summary() == expected
+    assert "kl" in done.stdout
+    _, refused = measure(tmp_path / "none", f"run={run.path}", "subjects=[later]", suites=["generation"], code=1)
+    assert "subjects=['later']: name some of before, after" in refused.stderr
+
+
 def test_the_command_line_wins_over_the_run_s_readout(measure, write_run, pairs, tmp_path):
     pooling = {"_target_": "sempa_lightning.pooling.mean.mean", "_partial_": True}
     run = write_run(readout={"pooling": pooling})

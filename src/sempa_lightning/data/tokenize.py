@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +16,8 @@ from sempa_lightning.models.prompt_tokens import PromptTokenizer, PromptTokens
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.types import TokenizedRow
+
+_BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,25 @@ class RowTokenizer:
         Raises:
             UserError: At an unfit row, if `unfit` is `error`.
         """
-        for row in rows:
-            prompt = self._prompt_ids(row.anchor)
-            candidates = [self._completion_ids(row.anchor, prompt, text) for text in (*row.chosen, *row.rejected)]
+        waiting = iter(rows)
+        while batch := list(islice(waiting, _BATCH_ROWS)):
+            yield from self._batch(batch, dropped)
+
+    def _batch(self, rows: list[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
+        """Tokenise many texts in one call, which takes a fraction of the time of many calls."""
+        prompts = self._encode([self.template.prompt(self.tokenizer, row.anchor) for row in rows])
+        dialogues = [
+            self.template.dialogue(self.tokenizer, row.anchor, text)
+            for row in rows
+            for text in (*row.chosen, *row.rejected)
+        ]
+        wholes, read_out = iter(self._encode(dialogues)), iter(self._sentences(rows))
+        for row, prompt in zip(rows, prompts, strict=True):
+            number = len(row.chosen) + len(row.rejected)
+            candidates = [self._completion_ids(prompt, ids) for ids in islice(wholes, number)]
             fit = [ids for ids in candidates if ids is not None]
-            sentences = self._sentences(row)
-            if len(fit) < len(candidates):
+            sentences = list(islice(read_out, 1 + number))
+            if len(fit) < number:
                 self._leave_out(row, "prompt and completion merge into one token", dropped)
             elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
@@ -77,12 +93,8 @@ class RowTokenizer:
             )
         dropped[reason] += 1
 
-    def _prompt_ids(self, anchor: str) -> list[int]:
-        return self._encode(self.template.prompt(self.tokenizer, anchor))
-
-    def _completion_ids(self, anchor: str, prompt: list[int], completion: str) -> list[int] | None:
+    def _completion_ids(self, prompt: list[int], ids: list[int]) -> list[int] | None:
         """Tokens after the prompt, end token included; None if the join differs at text and at token level."""
-        ids = self._encode(self.template.dialogue(self.tokenizer, anchor, completion))
         if ids[: len(prompt)] != prompt:
             return None
         ids = ids[len(prompt) :]
@@ -97,17 +109,14 @@ class RowTokenizer:
         special = {token_id for token_id, token in added if token.special} - {self.tokenizer.unk_token_id}
         return frozenset({*special, self.tokenizer.eos_token_id})
 
-    def _sentences(self, row: Row) -> list[PromptTokens]:
-        """Anchor and candidates in the readout's prompt."""
-        return self._read_out([row.anchor, *row.chosen, *row.rejected]) if self._read_out else []
-
-    @cached_property
-    def _read_out(self) -> PromptTokenizer | None:
-        """Puts sentences into the readout's prompt, however long they are."""
+    def _sentences(self, rows: list[Row]) -> list[PromptTokens]:
+        """Anchor and candidates of each row in the readout's prompt, however long they are."""
         if self.readout is None:
-            return None
-        return PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
+            return []
+        read_out = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
+        return read_out([text for row in rows for text in (row.anchor, *row.chosen, *row.rejected)])
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.template.chat)
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        tokens = self.tokenizer(texts, add_special_tokens=not self.template.chat, verbose=False)
+        ids: list[list[int]] = tokens["input_ids"]
         return ids

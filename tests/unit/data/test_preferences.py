@@ -27,9 +27,9 @@ class CountingTokenizer(PreTrainedTokenizerFast):
 
     calls = 0
 
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        return super().encode(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
 
 def tokenizer() -> CountingTokenizer:
