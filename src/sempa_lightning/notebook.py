@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from jaxtyping import Float
@@ -17,9 +16,9 @@ from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.adapters import SavedAdapter
-from sempa_lightning.models.causal_lm import load_causal_lm
+from sempa_lightning.models.causal_lm import load_causal_lm, placed
 from sempa_lightning.models.embedder import Embedder
-from sempa_lightning.models.generation import continue_texts
+from sempa_lightning.models.generation import Sampling, continue_texts
 from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.sentence import end_with_full_stop
@@ -76,14 +75,14 @@ class SentenceModel:
             temperature: 0 takes the likeliest token each time; above, tokens are drawn at that temperature.
             batch_size: Prompts of one forward pass.
         """
-        return continue_texts(
+        continued = continue_texts(
             self.policy,
             self.tokenizer,
             _listed(prompts),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+            Sampling(max_new_tokens, temperature),
             batch_size=batch_size,
         )
+        return [continuation.text for continuation in continued]
 
     def paraphrase(
         self,
@@ -95,15 +94,15 @@ class SentenceModel:
     ) -> list[str]:
         """Ask for a paraphrase of each sentence with the prompt of training; arguments as in `generate`."""
         texts = [self.prompt.prompt(self.tokenizer, sentence) for sentence in _listed(sentences)]
-        return continue_texts(
+        continued = continue_texts(
             self.policy,
             self.tokenizer,
             texts,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+            Sampling(max_new_tokens, temperature),
             batch_size=batch_size,
             special_tokens=not self.prompt.chat,
         )
+        return [continuation.text for continuation in continued]
 
 
 def load(path: str | Path, *, dtype: str | None = None, device: str | None = None) -> SentenceModel:
@@ -124,8 +123,7 @@ def load(path: str | Path, *, dtype: str | None = None, device: str | None = Non
     else:
         policy, tokenizer = load_causal_lm(str(path), dtype=dtype or "float32")
         model = SentenceModel(policy, tokenizer, SEMPA_READOUT, SEMPA_PROMPT)
-    model.policy.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model.policy.eval().requires_grad_(False)
+    placed(model.policy, device)
     return model
 
 

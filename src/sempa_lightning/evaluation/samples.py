@@ -8,7 +8,7 @@ import torch
 
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.similarity import cosine_matrix
-from sempa_lightning.models.generation import continue_texts
+from sempa_lightning.models.generation import Sampling, continue_texts
 
 
 class Samples(NamedTuple):
@@ -53,10 +53,12 @@ def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
         subject.model,
         subject.tokenizer,
         [subject.prompt.prompt(subject.tokenizer, sentence) for sentence in spec.sentences],
-        max_new_tokens=spec.max_new_tokens,
+        Sampling(spec.max_new_tokens),
         special_tokens=not subject.prompt.chat,
     )
-    return Samples(neighbours, dict(zip(spec.sentences, paraphrases, strict=True)))
+    return Samples(
+        neighbours, {sentence: written.text for sentence, written in zip(spec.sentences, paraphrases, strict=True)}
+    )
 
 
 class SampleTask:

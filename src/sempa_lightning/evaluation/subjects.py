@@ -18,7 +18,7 @@ from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Subject
 from sempa_lightning.models.adapters import Adapter, SavedAdapter
-from sempa_lightning.models.causal_lm import LanguageModel, causal_lm, load_causal_lm
+from sempa_lightning.models.causal_lm import LanguageModel, causal_lm, load_causal_lm, placed
 from sempa_lightning.models.embedding_cache import EmbeddingCache, weights_name
 from sempa_lightning.models.readout import SentenceReadout
 from sempa_lightning.prompts.template import PromptTemplate
@@ -85,11 +85,6 @@ class View:
         cache = self.caches.of(label, model)
         return Subject(model, tokenizer, self.readout, self.prompt, reference, self.layout, cache)
 
-    def placed(self, model: nn.Module) -> nn.Module:
-        """Bring a model to the device, ready to be looked at."""
-        model.to(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return model.eval().requires_grad_(False)
-
 
 class BareModel:
     """A model that no run of ours has trained; it is its own reference.
@@ -114,7 +109,7 @@ class BareModel:
     @cached_property
     def _loaded(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         model, tokenizer = self._load()
-        return self._view.placed(model), tokenizer
+        return placed(model, self._view.device), tokenizer
 
 
 class TrainedRun:
@@ -184,11 +179,11 @@ class TrainedRun:
             # peft 0.21 asks for a property that transformers 5.23 has renamed; it still answers.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             policy, tokenizer = self._ended() if self._checkpoint is None else self._started()
-        return self._view.placed(policy), tokenizer
+        return placed(policy, self._view.device), tokenizer
 
     @cached_property
     def _base(self) -> nn.Module:
-        return self._view.placed(self._adapter.attach(self._load().model))
+        return placed(self._adapter.attach(self._load().model), self._view.device)
 
     def _started(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """The policy as the checkpoint has it."""

@@ -97,6 +97,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def placed(model: nn.Module, device: str | None) -> nn.Module:
+    """Bring a model to a device, to be looked at: in evaluation mode and without gradients.
+
+    Args:
+        model: The model.
+        device: As torch names it; null is the GPU if there is one, else the CPU.
+    """
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.eval().requires_grad_(False)
+
+
 def causal_lm(policy: nn.Module) -> PreTrainedModel:
     """The language model inside a policy; its adapter stays in place."""
     model: PreTrainedModel = policy.get_base_model() if isinstance(policy, PeftModel) else policy
