@@ -97,6 +97,8 @@ class PreferenceDataModule(LightningDataModule):
             refer to it; null where they read other things.
         columns: The columns that they take from it, likewise.
         readout: How sentences are embedded, for objectives that embed them; null where none does.
+        need_rejected: Whether rows without a rejected candidate are left out: a preference needs one, contrast does
+            not.
 
     Raises:
         UserError: From `prepare_data` and `setup`, if the rows cannot be read or none of them is left.
@@ -123,6 +125,7 @@ class PreferenceDataModule(LightningDataModule):
         path: str | None = None,
         columns: Mapping[str, str] | None = None,
         readout: Readout | None = None,
+        need_rejected: bool = True,
     ) -> None:
         super().__init__()
         self._origin = {"path": path, "columns": columns}
@@ -131,6 +134,7 @@ class PreferenceDataModule(LightningDataModule):
         self._group = group
         self._max_rows = max_rows
         self._max_rejected = max_rejected
+        self._need_rejected = need_rejected
         pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         collator = PreferenceCollator(layout, pad_token_id)
         self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers)
@@ -160,7 +164,13 @@ class PreferenceDataModule(LightningDataModule):
         self._counts = {part: counts for part, (_, counts) in parts.items()}
 
     def _read(self, source: RowSource) -> tuple[TokenizedRows, Counts]:
-        rows, counts = load_rows(source, group=self._group, max_rows=self._max_rows, max_rejected=self._max_rejected)
+        rows, counts = load_rows(
+            source,
+            group=self._group,
+            max_rows=self._max_rows,
+            max_rejected=self._max_rejected,
+            need_rejected=self._need_rejected,
+        )
         dataset, dropped = cached(
             self._cache_dir,
             _key(rows, self._tokenize),

@@ -14,7 +14,7 @@ class Row:
     Attributes:
         anchor: The sentence to paraphrase.
         chosen: Paraphrases, best first; at least one once the row is cleaned.
-        rejected: Other completions, in no order; at least one once the row is cleaned.
+        rejected: Other completions, in no order; at least one once the row is cleaned, unless none is needed.
     """
 
     anchor: str

@@ -54,6 +54,18 @@ def test_the_anchor_may_be_rejected():
     assert cleaned(row) == ([row], {})
 
 
+def test_rows_without_rejected_are_kept_where_none_is_needed():
+    dropped: Counter[str] = Counter()
+    rows = [Row("a", ("b",), ()), Row("a", ("c",), ("c", "nan")), Row("a", ("", "b"), ()), Row("a", ("b",), ())]
+    assert list(clean(rows, dropped, need_rejected=False)) == [Row("a", ("b",), ()), Row("a", ("c",), ())]
+    assert dropped == {
+        "rejected candidate: equal to a chosen": 1,
+        "rejected candidate: is nan": 1,
+        "chosen empty": 1,
+        "duplicate row": 1,
+    }
+
+
 def test_rows_left_without_rejected_are_told_from_those_that_never_had_any():
     rows, dropped = cleaned(Row("a", ("b",), ()), Row("a", ("b",), ("b", "nan")))
     assert rows == []

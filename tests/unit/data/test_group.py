@@ -27,6 +27,12 @@ def test_anchor_without_a_rejected_left_is_left_out():
     assert group_by_anchor([Row("a", ("b",), ("c",)), Row("a", ("c",), ("b",))]) == []
 
 
+def test_where_no_rejected_is_needed_such_anchors_stay():
+    rows = [Row("a", ("b",), ("c",)), Row("a", ("c",), ("b",)), Row("d", ("e",), ())]
+    bare = [Row("a", ("b",), ()), Row("a", ("c",), ()), Row("d", ("e",), ())]
+    assert group_by_anchor(rows, need_rejected=False) == bare
+
+
 def test_rankings_stay_whole():
     rows = [Row("a", ("b", "c"), ("x",)), Row("a", ("b",), ("c", "y"))]
     assert group_by_anchor(rows) == [Row("a", ("b", "c"), ("x", "y")), Row("a", ("b",), ("x", "y"))]

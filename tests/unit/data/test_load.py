@@ -118,3 +118,13 @@ def test_nli_triplets():
     assert counts.kept == len(rows) == len(lists)
     assert counts.anchors == 12681  # the rejected of one premise is its chosen
     assert counts.candidates == {2: 12866, 3: 887, 4: 29, 6: 218, 7: 11}
+
+
+def test_rows_without_rejected_count_as_kept_where_none_is_needed(tmp_path):
+    rows, counts = load_rows(source(tmp_path, *RECORDS), group=True, need_rejected=False)
+    assert rows == [
+        Row("a", ("b",), ("x", "y")), Row("a", ("c",), ("x", "y")), Row("d", ("e",), ()), Row("d", ("f",), ()),
+        Row("g", ("h",), ("i",)),
+    ]  # fmt: skip
+    assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values())
+    assert counts.as_dict()["candidates"] == {"1": 2, "2": 1, "3": 2}
