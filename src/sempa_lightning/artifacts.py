@@ -1,4 +1,4 @@
-"""The folders of runs and of evaluations: the one place that knows the names of their files."""
+"""The folders of runs, evaluations and syntheses: the one place that knows the names of their files."""
 
 import errno
 import json
@@ -186,6 +186,61 @@ class EvaluationDir:
         """Read the numbers; empty while there are none."""
         summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
         return summary
+
+
+class SynthesisDir:
+    """A synthesis is a folder: what a language model wrote, and the training rows that were made of it.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """Resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, hardware, command, where the sentences come from and, at the end, the counts."""
+        return self.path / "manifest.json"
+
+    @property
+    def rows(self) -> Path:
+        """Training rows, one JSON object a line; not there if no output was kept."""
+        return self.path / "rows.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """Outputs that are in no row, with the reason, one JSON object a line."""
+        return self.path / "rejected.jsonl"
+
+    def part(self, number: int) -> Path:
+        """All outputs for one part of the sentences."""
+        return self.path / "parts" / f"{number:05}.jsonl"
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config; empty while there is none."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
+        return config
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read the manifest; empty while there is none."""
+        manifest: dict[str, Any] = json.loads(self.manifest.read_text()) if self.manifest.is_file() else {}
+        return manifest
+
+    @property
+    def begun(self) -> bool:
+        """Whether outputs are there already."""
+        return any(self.path.glob("parts/*.jsonl"))
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed have left half-written (see `replacing`)."""
+        for path in (*self.path.glob(".*.jsonl.*"), *self.path.glob("parts/.*.jsonl.*")):
+            path.unlink(missing_ok=True)
 
 
 class SweepDir:

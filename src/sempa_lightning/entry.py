@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sempa_lightning.artifacts import RunDir, relocated
+import yaml
+
+from sempa_lightning.artifacts import EvaluationDir, RunDir, SynthesisDir, relocated
 from sempa_lightning.errors import UserError
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
@@ -102,6 +104,26 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("train
             raise UserError(f"a resumed run keeps its config: drop {override}; only {' and '.join(free)} may change")
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
     return resumed
+
+
+def refuse_another_config(folder: EvaluationDir | SynthesisDir, config: str, free: Sequence[str]) -> None:
+    """Let a folder be gone on with by the config that began it alone.
+
+    Args:
+        folder: New, or begun by an earlier call.
+        config: The resolved config of this call, as YAML.
+        free: Top-level keys that may differ.
+
+    Raises:
+        UserError: If the folder holds something else.
+    """
+    saved, own = folder.read_config(), yaml.safe_load(config)
+    changed = sorted(key for key in (saved.keys() | own.keys()) - {*free} if saved.get(key) != own.get(key))
+    if saved and changed:
+        raise UserError(
+            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
+            f" hydra.run.dir=…, or go on with resume={folder.path}"
+        )
 
 
 def _message(error: BaseException) -> str | None:

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, relocated, write_json, write_text
-from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.entry import (
+    conf_dir,
+    instantiate,
+    refuse_another_config,
+    resumed_config,
+    run_main,
+    telling_errors,
+)
 from sempa_lightning.errors import UserError
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
@@ -54,7 +60,8 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
         _wait_for(folder)
         queue.work(subjects, console)
         return 0
-    _begin(folder, OmegaConf.to_yaml(cfg))
+    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
+    write_text(folder.config, OmegaConf.to_yaml(cfg))
     missing = {"skipped": skipped(suites), "overrides": overrides}
     write_json(folder.manifest, manifest(cfg.seed, "evaluate") | missing)
     console.print(f"evaluation folder: {folder.path}", soft_wrap=True)
@@ -159,22 +166,6 @@ def _follow(cfg: Any, queue: Any, console: Any) -> None:  # noqa: ANN401 (as bel
         raise UserError("follow=true goes with a run: run=<run folder>")
     run, poll, patience = RunDir(cfg.run), float(cfg.poll_seconds), float(cfg.patience_seconds)
     follow(run, _subjects(cfg, run.last_checkpoint.name), queue, console, poll, patience)
-
-
-def _begin(folder: EvaluationDir, config: str) -> None:
-    """Write the config, or go on with the evaluation that is in the folder.
-
-    Raises:
-        UserError: If it is another one, or a run.
-    """
-    saved, own = folder.read_config(), yaml.safe_load(config)
-    changed = sorted(key for key in (saved.keys() | own.keys()) - {*_FREE} if saved.get(key) != own.get(key))
-    if saved and changed:
-        raise UserError(
-            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
-            f" hydra.run.dir=…, or go on with resume={folder.path}"
-        )
-    write_text(folder.config, config)
 
 
 def _wait_for(folder: EvaluationDir) -> None:

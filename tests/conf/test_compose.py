@@ -29,6 +29,11 @@ TOP_LEVEL_KEYS = {
         "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed",
     },
     "export": {"formats", "out", "push", "run"},
+    "synthesize": {
+        "adapter", "batch_size", "chat", "column", "device", "encoder", "filters", "limit", "model",
+        "outputs_per_prompt", "part_size", "paths", "prompt", "prompts_per_sentence", "readout", "resume", "revision",
+        "rows", "run_name", "sampling", "seed", "sentences", "split", "transformation",
+    },
 }  # fmt: skip
 # What some models bring for training, which no other command reads.
 BROUGHT = {"data", "objective", "optimizer"}
@@ -109,7 +114,7 @@ def cases():
     """Each option under each root that has its group; a model that needs training data is for training alone."""
     for root in ROOTS:
         for option in OPTIONS:
-            if option.partition("=")[0] in groups(root) and (root, option) != ("evaluate", "model=scratch_llama"):
+            if option.partition("=")[0] in groups(root) and (root == "train" or option != "model=scratch_llama"):
                 yield root, option
 
 

@@ -18,7 +18,11 @@ from sempa_lightning.assets import local_path
 from sempa_lightning.entry import instantiate
 
 CONF = Path(train.__file__).parents[2] / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+# Groups of other commands, whose options no training run has.
+ELSEWHERE = {"transformation", "rows", "encoder"}
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE
+)
 MODELS = [path.stem for path in sorted(CONF.glob("model/*.yaml"))]
 HUB_MODELS = [name for name in MODELS if OmegaConf.load(CONF / "model" / f"{name}.yaml").get("revision")]
 DEMO = "pkg://sempa_lightning/assets/demo"
@@ -92,6 +96,7 @@ def data_folder(tmp_path_factory):
         table = csv.writer(file)
         table.writerow(["sent0", "sent1", "hard_neg"])
         table.writerows([row["anchor"], row["chosen"][0], row["rejected"][0]] for row in rows)
+    write_lines(folder / "rows.jsonl", rows)
     trl = [{"prompt": row["anchor"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]} for row in rows]
     write_lines(folder / "trl.jsonl", trl)
     turns = [
@@ -238,6 +243,7 @@ def overrides(data_folder, hub_model, adapter):
         needs = {
             "data=nli": lambda: [f"data.path={data_folder}/triplets.csv"],
             "data=simcse": lambda: [f"data.path={data_folder}/triplets.csv"],
+            "data=rows": lambda: [f"data.path={data_folder}/rows.jsonl"],
             "data=trl": lambda: [f"data.path={data_folder}/trl.jsonl"],
             "data=swift": lambda: [f"data.path={data_folder}/swift.jsonl"],
             "data=wikipedia": lambda: ["data.block_size=16", "data.batch_size=2", "data.max_documents=80"],
@@ -345,6 +351,35 @@ def test_suites_and_readouts_are_built_for_an_evaluation(compose, option):
     if group == "eval":
         assert built[KEY.get(name, name)]
         assert all(isinstance(task, Task) for task in built[KEY.get(name, name)].values())
+
+
+SYNTHESIS = sorted(f"{path.parent.name}={path.stem}" for group in ELSEWHERE for path in CONF.glob(f"{group}/*.yaml"))
+
+
+@pytest.mark.parametrize("option", SYNTHESIS)
+def test_parts_of_a_synthesis_are_built(compose, tmp_path, option):
+    """What a whole synthesis does with them: tests/integration/test_synthesize.py."""
+    from sempa_lightning.prompts.template import PromptTemplate
+
+    cfg = OmegaConf.to_container(compose("synthesize", "model=tiny_random", "device=cpu", option))
+    group, _, name = option.partition("=")
+    if group == "transformation" and name == "base":
+        cfg["transformation"] = {"one": cfg["transformation"] | {"text": "{sentence}"}}
+    if group == "encoder":
+        model, tokenizer = instantiate(compose("synthesize", "model=tiny_random").model)
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        node = cfg["encoder"]["model"] if name == "causal_lm" else cfg["encoder"]
+        node["path"] = str(tmp_path)
+    cfg = OmegaConf.create(cfg)
+    built = instantiate(cfg[group])
+    if group == "transformation":
+        assert built
+        assert all(isinstance(prompt, PromptTemplate) for prompt in built.values())
+    elif group == "encoder":
+        assert built.encode(["A cat.", "A dog."]).shape == (2, 32)
+    else:
+        assert built([]) == []
 
 
 # The strings on which the paper's runs were trained: ms-swift's templates on the base models, system turn included.

@@ -1,0 +1,146 @@
+"""`python -m sempa_lightning.synthesize`: let a language model write training rows for your sentences."""
+
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from sempa_lightning.artifacts import SynthesisDir, write_json, write_text
+from sempa_lightning.entry import (
+    conf_dir,
+    instantiate,
+    refuse_another_config,
+    resumed_config,
+    run_main,
+    telling_errors,
+)
+from sempa_lightning.errors import UserError
+
+# What another call in the same folder may have otherwise.
+_FREE = ("device", "paths")
+# What some models bring for training.
+_TRAINING = ("objective", "optimizer", "data")
+
+
+def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
+    """Write what is not written yet, and make training rows of it.
+
+    Raises:
+        UserError: If something that is asked for is not there, or no output is kept.
+    """
+    from rich.console import Console
+
+    from sempa_lightning.synthesis.assembly import assemble
+    from sempa_lightning.synthesis.parts import Parts
+    from sempa_lightning.synthesis.sentences import read_sentences, sentence_table
+    from sempa_lightning.synthesis.table import print_account
+    from sempa_lightning.training.setup import quieten
+
+    quieten()
+    folder, console = SynthesisDir(cfg.paths.run_dir), Console()
+    _check_numbers(cfg)
+    sentences = read_sentences(sentence_table(cfg.sentences, cfg.split, cfg.revision), cfg.column, cfg.limit)
+    _refuse_another(folder, cfg, sentences.fingerprint)
+    filters, arrange = instantiate(cfg.filters), instantiate(cfg.rows)
+    parts = Parts(folder, sentences.texts, cfg.part_size)
+    if parts.missing:
+        _write(cfg, folder, parts, sentences.as_dict(), console)
+    account = assemble(parts.drafts(), filters, arrange, folder)
+    write_json(folder.manifest, folder.read_manifest() | {"counts": account.as_dict()})
+    folder.remove_leftovers()
+    print_account(len(sentences.texts), account, console)
+    if not account.rows:
+        raise UserError(
+            f"nothing to train on: {account}. {folder.rejected} holds them all; try an instruct model, other prompts"
+            " (transformation=…) or other filters (filters.…), in a new folder"
+        )
+    objective = "" if account.examples[0].rejected else " objective=contrastive"
+    console.print(f"rows and counts are in {folder.path}; to train on them:", soft_wrap=True)
+    command = f"python -m sempa_lightning.train data=rows data.path={folder.rows}{objective}"
+    console.print(command, soft_wrap=True, highlight=False)
+
+
+def _write(cfg: Any, folder: SynthesisDir, parts: Any, sentences: dict[str, Any], console: Any) -> None:  # noqa: ANN401 (as below; types that are slow to import)
+    """Load the model and let it write the parts that are missing."""
+    from sempa_lightning.evaluation.runner import bars
+    from sempa_lightning.models.causal_lm import placed
+    from sempa_lightning.models.embedder import Embedder
+    from sempa_lightning.synthesis.plan import Plan
+    from sempa_lightning.synthesis.writer import Writer, as_asked
+    from sempa_lightning.training.manifest import manifest
+
+    model, tokenizer = instantiate(cfg.model)
+    policy = placed(instantiate(cfg.adapter).attach(model), cfg.device)
+    encoder = instantiate(cfg.encoder) or Embedder(policy, tokenizer, instantiate(cfg.readout))
+    prompts = as_asked(instantiate(cfg.transformation), tokenizer, cfg.chat)
+    plan = Plan(prompts, cfg.prompts_per_sentence, cfg.outputs_per_prompt, cfg.seed)
+    writer = Writer(policy, tokenizer, encoder, plan, instantiate(cfg.sampling), cfg.batch_size)
+    if not folder.begun:
+        about = {"sentences": sentences, "prompts": {name: prompt.text for name, prompt in prompts.items()}}
+        write_json(folder.manifest, manifest(cfg.seed, "synthesize") | about)
+        write_text(folder.config, OmegaConf.to_yaml(cfg))
+    console.print(f"synthesis folder: {folder.path}", soft_wrap=True)
+    missing = parts.missing
+    total, rest = len(parts.sentences), sum(len(parts[number]) for number in missing)
+    with bars(console) as shown:
+        bar = shown.add_task("outputs", total=plan.size * total, completed=plan.size * (total - rest))
+        for number in missing:
+            parts.write(number, writer(parts[number], lambda new: shown.advance(bar, new)))
+
+
+def _check_numbers(cfg: Any) -> None:  # noqa: ANN401 (as below)
+    """Refuse numbers that count nothing.
+
+    Raises:
+        UserError: If one is not a whole number above 0.
+    """
+    counts = {"outputs_per_prompt": cfg.outputs_per_prompt, "batch_size": cfg.batch_size, "part_size": cfg.part_size}
+    optional = {"limit": cfg.limit, "prompts_per_sentence": cfg.prompts_per_sentence}
+    counts |= {name: number for name, number in optional.items() if number is not None}
+    for name, number in counts.items():
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"{name}={number} is not a whole number above 0")
+
+
+def _refuse_another(folder: SynthesisDir, cfg: Any, fingerprint: str) -> None:  # noqa: ANN401 (as below)
+    """Let a folder hold one synthesis.
+
+    Raises:
+        UserError: If it was begun with another config or with other sentences.
+    """
+    if not folder.begun:
+        return
+    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
+    if folder.read_manifest()["sentences"]["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{cfg.sentences} holds other sentences than when {folder.path} was begun: name a new folder with"
+            " hydra.run.dir=…"
+        )
+
+
+def composed(cfg: Any) -> Any:  # noqa: ANN401 (as below)
+    """The resolved config of a synthesis; what a model brings for training only is dropped.
+
+    Raises:
+        UserError: If no model is named.
+    """
+    if OmegaConf.is_missing(cfg.model, "path"):
+        raise UserError("which model writes? model=<option> or model.path=<folder or Hub name>")
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _TRAINING])
+    OmegaConf.resolve(own)
+    return own
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="synthesize")
+def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
+    """Hydra's door."""
+    with telling_errors():
+        if cfg.resume is None:
+            synthesize(composed(cfg))
+        else:
+            synthesize(resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",)))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,42 @@
+"""Other encoders than the model that writes."""
+
+import pytest
+import torch
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import LanguageModel
+from sempa_lightning.models.embedder import Embedder
+from sempa_lightning.models.readout import Readout
+from sempa_lightning.models.sentence_transformer import save_sentence_transformer
+from sempa_lightning.pooling.last_token import last_token
+from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.synthesis.encoders import Encoder, SentenceTransformerEncoder, language_model_encoder
+
+READOUT = Readout(PromptTemplate('This sentence : "{sentence}" means in one word:"'), str, -1, last_token)
+
+
+@pytest.fixture
+def expected(tiny_llama, tiny_tokenizer, sentences):
+    return Embedder(tiny_llama, tiny_tokenizer, READOUT).encode(sentences[:5])
+
+
+def test_a_language_model_is_read_out(tiny_llama, tiny_tokenizer, sentences, expected):
+    tiny_llama.train()
+    encoder = language_model_encoder(LanguageModel(tiny_llama, tiny_tokenizer), READOUT, "cpu")
+    assert isinstance(encoder, Encoder)
+    assert torch.equal(encoder.encode(sentences[:5]), expected)
+    assert not tiny_llama.training
+    assert not any(weight.requires_grad for weight in tiny_llama.parameters())
+
+
+def test_a_folder_of_sentence_transformers(tiny_llama, tiny_tokenizer, sentences, expected, tmp_path):
+    folder = tmp_path / "encoder"
+    save_sentence_transformer(tiny_llama, tiny_tokenizer, READOUT, folder)
+    encoder = SentenceTransformerEncoder(str(folder), "cpu")
+    assert isinstance(encoder, Encoder)
+    assert torch.allclose(encoder.encode(sentences[:5]), expected, atol=1e-5)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(UserError, match=r"cannot load encoder\.path=.*/none with sentence-transformers: "):
+        SentenceTransformerEncoder(str(tmp_path / "none"), "cpu")
