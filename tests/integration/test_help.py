@@ -21,5 +21,13 @@ def test_help_imports_nothing_heavy():
         assert words in output
 
 
+def test_help_of_a_synthesis_imports_nothing_heavy():
+    output, packages = imported_by("-m", "sempa_lightning.synthesize", "--help")
+    assert "hydra" in packages
+    assert not HEAVY & packages
+    for words in ("transformation: ", "roth", "ranked", "max_new_tokens: 100"):
+        assert words in output
+
+
 def test_the_check_can_fail():
     assert imported_by("-c", "import torch")[1] & HEAVY == {"torch"}
