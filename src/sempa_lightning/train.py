@@ -25,6 +25,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.models.causal_lm import decoder
     from sempa_lightning.training.callbacks.probe import watch
+    from sempa_lightning.training.callbacks.random_states import RandomStates
     from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
@@ -47,7 +48,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
     )
-    callbacks = list(instantiate(cfg.callbacks).values())
+    callbacks = [*instantiate(cfg.callbacks).values(), RandomStates()]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
