@@ -16,7 +16,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     """Build everything a run needs; evaluate, fit, evaluate again.
 
     Returns:
-        The best value of the monitored metric, or None if the run was too short to take it.
+        The best value of the monitored metric, or None if it was never taken.
     """
     from rich.console import Console
 
