@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from sempa_lightning.errors import UserError
 
 
-class RunDir:
-    """A run is a folder, and everything can be rebuilt from it alone.
+class _Folder:
+    """What folders of runs and of evaluations have in common.
 
     Args:
         path: The folder.
@@ -24,6 +24,38 @@ class RunDir:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """Resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, seed, hardware, command; a run's counts of data, an evaluation's tasks without data."""
+        return self.path / "manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        """One number for each key, such as `after/sts/demo/spearman`."""
+        return self.path / "summary.json"
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config; empty while there is none."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
+        return config
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read the manifest; empty while there is none."""
+        return _read_object(self.manifest)
+
+    def read_summary(self) -> dict[str, float]:
+        """Read the numbers; empty while there are none."""
+        return _read_object(self.summary)
+
+
+class RunDir(_Folder):
+    """A run is a folder, and everything can be rebuilt from it alone."""
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunDir":
@@ -36,16 +68,6 @@ class RunDir:
         if not run.config.is_file():
             raise UserError(f"{path} is no run folder: it has no config.yaml")
         return run
-
-    @property
-    def config(self) -> Path:
-        """Resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, commit, data counts, seeds, hardware, command."""
-        return self.path / "manifest.json"
 
     @property
     def metrics(self) -> Path:
@@ -78,61 +100,24 @@ class RunDir:
         return self.path / "export"
 
     @property
-    def summary(self) -> Path:
-        """One number for each key, such as `after/sts/demo/spearman`."""
-        return self.path / "summary.json"
-
-    @property
     def picture(self) -> Path:
         """How training went and what it did, to look at."""
         return self.path / "before_after.png"
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the logged metrics, oldest first; empty while there are none."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
-        return [json.loads(line) for line in lines]
 
     def evaluation(self, suite: str) -> Path:
         """Results of one evaluation suite."""
         return self.path / "eval" / f"{suite}.json"
 
-    def read_config(self) -> dict[str, Any]:
-        """Read the resolved config."""
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text())
-        return config
-
-    def read_summary(self) -> dict[str, float]:
-        """Read the numbers of the run; empty while it has none."""
-        summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
-        return summary
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read the logged metrics, oldest first; empty while there are none."""
+        return _read_lines(self.metrics)
 
 
-class EvaluationDir:
+class EvaluationDir(_Folder):
     """An evaluation is a folder: what each task gave for each subject, and what follows from it.
 
     A place is `<subject>/<suite>/<task>`.
-
-    Args:
-        path: The folder.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        """Resolved config: what is measured, and with which tasks."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, commit, hardware, command, and the tasks whose data was not there."""
-        return self.path / "manifest.json"
-
-    @property
-    def summary(self) -> Path:
-        """One number for each key, such as `after/sts/demo/spearman`."""
-        return self.path / "summary.json"
 
     @property
     def followed(self) -> Path:
@@ -160,32 +145,19 @@ class EvaluationDir:
         """Why a task failed, or what a process of its own printed."""
         return self.path / "log" / f"{name}.txt"
 
-    def read_config(self) -> dict[str, Any]:
-        """Read the resolved config; empty while there is none."""
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
-        return config
+    def read_followed(self) -> list[dict[str, Any]]:
+        """Read the numbers of checkpoints, oldest first; empty while there are none."""
+        return _read_lines(self.followed)
 
-    def read_manifest(self) -> dict[str, Any]:
-        """Read the manifest; empty while there is none."""
-        manifest: dict[str, Any] = json.loads(self.manifest.read_text()) if self.manifest.is_file() else {}
-        return manifest
-
-    def read_result(self, place: str) -> dict[str, Any] | None:
-        """Read what a task gave, None while it gave nothing."""
-        path = self.result(place)
-        result: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-        return result
+    def read_result(self, place: str) -> dict[str, Any]:
+        """Read what a task gave; empty while it gave nothing."""
+        return _read_object(self.result(place))
 
     def read_results(self) -> dict[str, dict[str, Any]]:
         """Read what all tasks gave so far, by place."""
         folder = self.path / "results"
         places = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.json"))]
-        return {place: result for place in places if (result := self.read_result(place)) is not None}
-
-    def read_summary(self) -> dict[str, float]:
-        """Read the numbers; empty while there are none."""
-        summary: dict[str, float] = json.loads(self.summary.read_text()) if self.summary.is_file() else {}
-        return summary
+        return {place: result for place in places if (result := self.read_result(place))}
 
 
 class SynthesisDir:
@@ -275,6 +247,18 @@ def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesti
     if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
         return new + value.removeprefix(old)
     return value
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty while there is no such file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one a line; whole lines only, for another process may be writing the last."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def write_json(path: Path, content: object) -> None:

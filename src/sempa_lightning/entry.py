@@ -74,6 +74,22 @@ def telling_errors() -> Iterator[None]:
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def ending_wandb_run() -> Iterator[None]:
+    """End the W&B run that was begun meanwhile, as failed where an error leaves the block.
+
+    It would last as long as the process otherwise, and the next job of a sweep would log to it.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        wandb = sys.modules.get("wandb")  # only its logger imports it
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=int(failed))
+
+
 def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the node names)
     """Build the object that a config node names.
 

@@ -44,8 +44,8 @@ def export(run: RunDir, out: Path, formats: Sequence[str] | None, push: str | No
     repositories = _repositories(push, chosen)
     config = run.read_config()
     model = None if chosen == ["adapter"] else _merged(run, config, chosen)
-    manifest = json.loads(run.manifest.read_text()) if run.manifest.is_file() else {}
-    card = ModelCard(config, manifest, run.read_summary(), repositories or {name: name for name in chosen})
+    names = repositories or {name: name for name in chosen}
+    card = ModelCard(config, run.read_manifest(), run.read_summary(), names)
     try:
         with replacing_folder(out) as folder:
             for name in chosen:

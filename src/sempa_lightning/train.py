@@ -1,5 +1,6 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import hydra
@@ -7,14 +8,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import RunDir, write_json, write_text
-from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.entry import conf_dir, ending_wandb_run, instantiate, resumed_config, run_main, telling_errors
 
 
+@ending_wandb_run()
 def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     """Build everything a run needs; evaluate, fit, evaluate again.
 
     Returns:
-        The best value of the monitored metric, or None if the run was too short to take it.
+        The best value of the monitored metric, or None if it was never taken.
     """
     from rich.console import Console
 
@@ -23,8 +25,8 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.models.causal_lm import decoder
     from sempa_lightning.training.callbacks.probe import watch
+    from sempa_lightning.training.callbacks.random_states import RandomStates
     from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
-    from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
@@ -46,7 +48,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
     )
-    callbacks = list(instantiate(cfg.callbacks).values())
+    callbacks = [*instantiate(cfg.callbacks).values(), RandomStates()]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -56,8 +58,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     if is_first_process():
         datamodule.prepare_data()
         if not resume:
-            write_text(run.config, OmegaConf.to_yaml(cfg))
-            write_json(run.manifest, manifest(cfg.seed) | {"data": datamodule.counts})
+            _describe(run, cfg, datamodule.counts)
+        for logger in loggers:
+            logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
         policy.to(trainer.strategy.root_device)
         comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
@@ -80,6 +83,14 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         comparison.print()
         console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
     return best_score(trainer)
+
+
+def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa: ANN401 (as below)
+    """Write what the run is made of."""
+    from sempa_lightning.training.manifest import manifest
+
+    write_text(run.config, OmegaConf.to_yaml(cfg))
+    write_json(run.manifest, manifest(cfg.seed) | {"data": counts})
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")

@@ -202,6 +202,12 @@ def train(here, tiny_arguments):
     return call
 
 
+@pytest.fixture(scope="session")
+def unmeasured():
+    """Command-line words for a run that is not evaluated before and after, but probed on the way."""
+    return ["~eval.sts", "~eval.preference", "~eval.generation"]
+
+
 class Steps(NamedTuple):
     """What each optimiser step of a run did.
 

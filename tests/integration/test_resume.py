@@ -91,6 +91,23 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(here, cut_off, whol
     assert_same_end(run, whole)
 
 
+@pytest.mark.parametrize("objective", ["preference", "contrastive", "joint"])
+def test_dropout_goes_on_with_the_same_random_numbers(here, train, every_step, unmeasured, objective, tmp_path):
+    """The last two of four steps are done again, in a new folder."""
+    words = [*every_step, *unmeasured, f"objective={objective}", "adapter.dropout=0.3", "trainer.max_steps=4"]
+    whole, again = train(tmp_path / "whole", *words), RunDir(tmp_path / "again")
+    again.checkpoints.mkdir(parents=True)
+    shutil.copy(whole.config, again.config)
+    shutil.copy(whole.checkpoints / "step=2.ckpt", again.last_checkpoint)
+    shutil.copy(whole.checkpoints / "best.ckpt", again.checkpoints)
+    done = here(f"resume={again.path}")
+    assert done.returncode == 0, done.stderr
+    for name in ("step=3", "step=4"):
+        resumed, straight = checkpoint(again, name), checkpoint(whole, name)
+        for part in ("state_dict", "optimizer_states"):
+            assert_equal(resumed[part], straight[part])
+
+
 def test_a_run_folder_can_be_moved_before_it_is_resumed(here, cut_off, whole, tiny_base, tmp_path):
     """From one whose path begins that of the model, into one with spaces and too long for one line of YAML."""
     run = cut_off(tiny_base.with_name(tiny_base.name[:-1]), 9)

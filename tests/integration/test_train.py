@@ -157,6 +157,15 @@ def test_train_returns_the_best_monitored_value(tiny_arguments, tmp_path, capsys
     assert "Before and after training" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("interval", "probed"), [(50, [2]), (2, [1, 2])])
+def test_the_last_step_is_probed_and_kept(train, unmeasured, tmp_path, interval, probed):
+    run = train(tmp_path, *unmeasured, "trainer.max_steps=3", f"trainer.val_check_interval={interval}")
+    assert [line["step"] for line in logged(run) if MONITOR in line and "val/loss" in line] == probed
+    best, last = (torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert last["global_step"] == 3
+    assert best["global_step"] - 1 in probed
+
+
 def test_four_rows_are_learned_by_heart(train, run, tmp_path):
     """The loss starts at the mean of ln 3 and ln 4 and ends far below the ln 2 of a coin toss."""
     lines = Path(run.read_config()["data"]["train"]["table"]["path"]).read_text().splitlines()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.data.table import Table, cell
 from sempa_lightning.errors import UserError
 
@@ -140,7 +141,7 @@ class ParallelFiles:
     @property
     def missing(self) -> str | None:
         """Why a file cannot be read, or None when both can."""
-        return self._texts.missing or self._labels.missing
+        return why_missing(self._texts, self._labels)
 
     def __iter__(self) -> Iterator[LabelledText]:
         """Yield the texts.

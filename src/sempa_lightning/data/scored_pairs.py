@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 
 
@@ -149,8 +150,13 @@ class HubPairs:
 class PairSentences:
     """The sentences of some pair sources, for taking them out of a training text."""
 
-    def __init__(self, sources: Iterable[PairSource]) -> None:
+    def __init__(self, sources: Sequence[PairSource]) -> None:
         self._sources = sources
+
+    @property
+    def missing(self) -> str | None:
+        """Why a source cannot be read, or None when all can."""
+        return why_missing(*self._sources)
 
     def __iter__(self) -> Iterator[str]:
         """Yield both sentences of each pair.
@@ -158,9 +164,9 @@ class PairSentences:
         Raises:
             UserError: If a source is missing: leaving it out silently would let its sentences through.
         """
+        if self.missing:
+            raise UserError(f"cannot take evaluation sentences out of the text: {self.missing}")
         for source in self._sources:
-            if source.missing:
-                raise UserError(f"cannot take evaluation sentences out of the text: {source.missing}")
             for pair in source:
                 yield pair.sentence1
                 yield pair.sentence2
@@ -171,6 +177,11 @@ class JsonlStrings:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = [local_path(path) for path in paths]
+
+    @property
+    def missing(self) -> str | None:
+        """Why a file cannot be read, or None when all can."""
+        return next((f"no file {path}" for path in self._paths if not path.is_file()), None)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the texts."""

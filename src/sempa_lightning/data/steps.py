@@ -118,7 +118,14 @@ class StepLoader(DataLoader[StepBatch]):
     """
 
     def __init__(self, dataset: StepDataset[Row], steps: Iterable[list[int]], num_workers: int) -> None:
-        super().__init__(dataset, sampler=steps, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
+        super().__init__(
+            dataset,
+            sampler=steps,
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # each pass draws from it, and not from what dropout draws from
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: see the class."""

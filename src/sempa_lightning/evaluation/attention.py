@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.attention_share import part_masses, per_token, shares, shares_of_rest
@@ -52,8 +53,7 @@ class LastTokenAttention:
     @property
     def missing(self) -> str | None:
         """Why the sentences cannot be read, or None."""
-        reason: str | None = getattr(self._sentences, "missing", None)
-        return reason
+        return why_missing(self._sentences)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Look at every layer's attention; an item is a text.

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sempa_lightning.data.labelled_texts import LabelledSource, read_labelled
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.classification import accuracy, macro_f1
@@ -42,7 +43,7 @@ class Classification:
     @property
     def missing(self) -> str | None:
         """Why a part cannot be read, or None."""
-        return self._train.missing or self._test.missing
+        return why_missing(self._train, self._test)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Encode the test texts and the training texts that some experiment draws; an item is an experiment.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sempa_lightning.data.labelled_texts import LabelledSource, LabelledText, read_labelled
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.clustering import v_measure
 
@@ -82,7 +83,7 @@ class LegacyClustering:
     @property
     def missing(self) -> str | None:
         """Why a set cannot be read, or None."""
-        return next((texts.missing for texts in self._sets if texts.missing), None)
+        return why_missing(*self._sets)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Encode all sets at once; an item is one set clustered with one seed."""

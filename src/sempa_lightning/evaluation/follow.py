@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, naming
+from sempa_lightning.artifacts import RunDir, naming
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.queue import Queue
 from sempa_lightning.evaluation.runner import measure
@@ -27,7 +27,7 @@ def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll
         patience: As for `new_checkpoints`.
     """
     path = queue.folder.followed
-    done = {line["step"] for line in read_followed(queue.folder)}
+    done = {line["step"] for line in queue.folder.read_followed()}
     for checkpoint in new_checkpoints(run, poll, patience):
         if (step := checkpoint["global_step"]) in done:
             continue
@@ -37,12 +37,6 @@ def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll
         with naming(path), path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, **numbers}) + "\n")
         console.print(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
-
-
-def read_followed(folder: EvaluationDir) -> list[dict[str, Any]]:
-    """The lines that were written, whole ones only."""
-    text = folder.followed.read_text(encoding="utf-8") if folder.followed.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def _numbers(queue: Queue, subject: Subject, console: Console) -> dict[str, float]:

@@ -5,6 +5,7 @@ from itertools import islice
 
 import torch
 
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.language import token_hits, token_kl, token_nll
@@ -26,8 +27,7 @@ class HeldOutText:
     @property
     def missing(self) -> str | None:
         """Why the texts cannot be read, or None."""
-        reason: str | None = getattr(self._texts, "missing", None)
-        return reason
+        return why_missing(self._texts)
 
     @torch.no_grad()
     def run(self, subject: Subject, progress: Progress) -> Measurement:

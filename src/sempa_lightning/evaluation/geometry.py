@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from matplotlib.figure import Figure
 
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.data.scored_pairs import PairSource
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
@@ -38,8 +39,7 @@ class Geometry:
     @property
     def missing(self) -> str | None:
         """Why the sentences cannot be read, or None."""
-        reason: str | None = getattr(self._sentences, "missing", None)
-        return reason
+        return why_missing(self._sentences)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Encode all sentences; an item is a sentence, with values whose means make the numbers of the whole set.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.assets import local_path
 from sempa_lightning.data.benchmarks import Documents
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
@@ -61,7 +62,7 @@ class HarnessTask:
     @property
     def missing(self) -> str | None:
         """Why the documents cannot be read, or None; whether the Hub has them, only trying tells."""
-        return None if self.documents is None else self.documents.missing
+        return why_missing(self.documents)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Let the harness score the subject; an item is a document.

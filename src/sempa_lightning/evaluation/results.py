@@ -39,7 +39,7 @@ def write_failure(folder: EvaluationDir, place: str, error: Exception, seconds: 
 
 def read_measurement(folder: EvaluationDir, place: str) -> Measurement | None:
     """Read what a task measured, None if it is not done."""
-    result = folder.read_result(place) or {}
+    result = folder.read_result(place)
     return Measurement(load_file(folder.items(place)), result["notes"]) if "metrics" in result else None
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.generation import Sampling, continue_texts
@@ -74,8 +75,7 @@ class SampleTask:
     @property
     def missing(self) -> str | None:
         """Why the pool cannot be read, or None."""
-        reason: str | None = getattr(self._spec.pool, "missing", None)
-        return reason
+        return why_missing(self._spec.pool)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Draw them; an item is a sentence, and the notes hold the texts (see `Samples`)."""

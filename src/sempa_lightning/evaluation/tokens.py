@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.alignment_rate import global_alignment_rate, hit_rate, local_alignment_rate
@@ -40,8 +41,7 @@ class DecodedTokens:
     @property
     def missing(self) -> str | None:
         """Why the sentences cannot be read, or None."""
-        reason: str | None = getattr(self._sentences, "missing", None)
-        return reason
+        return why_missing(self._sentences)
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Decode all embeddings; an item is a sentence: its tokens, filled up with -1, and those it decodes to.

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sempa_lightning.data.labelled_texts import LabelledSource, LabelledText, read_labelled
+from sempa_lightning.data.missing import why_missing
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.linear_probe import ProbeSpec
 from sempa_lightning.evaluation.senteval import Predicted, development_set, folds_of_training, inner_folds
@@ -50,7 +51,7 @@ class Transfer:
     @property
     def missing(self) -> str | None:
         """Why a part cannot be read, or None."""
-        return next((part.missing for part in self._parts.values() if part.missing), None)
+        return why_missing(*self._parts.values())
 
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Encode all texts, train and choose the classifiers; an item is a test row.

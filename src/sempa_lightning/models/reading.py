@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from sempa_lightning.errors import UserError
-from sempa_lightning.models.causal_lm import decoder, eager_attention, max_positions, num_layers
+from sempa_lightning.models.causal_lm import eager_attention, max_positions
 from sempa_lightning.models.embedding_cache import EmbeddingCache, Vectors
+from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.prompt_tokens import PromptBatch, PromptTokenizer, PromptTokens
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.shared_start import shared_start
@@ -79,7 +79,7 @@ class Reading:
         rests = padded([prompt.ids[prefix.length :] for prompt in prompts], 0).to(self._device)
         with self._steered(prompts, sentences):
             # Padding stands on the right, where causal attention does not look: no mask is needed for it.
-            output = self._run(
+            output, states = self._run(
                 input_ids=rests,
                 position_ids=prefix.length + torch.arange(rests.shape[1], device=self._device)[None],
                 past_key_values=prefix.repeated(len(rests)),
@@ -92,7 +92,7 @@ class Reading:
         pooled = {
             layer: self._readout.pooling(
                 TokenStates(
-                    prefix.before(self._states(output, layer), layer),
+                    prefix.before(states[layer], layer),
                     mask,
                     text_mask,
                     _attention(output.attentions[layer - 1], last, mask.shape[1]) if self._readout.attention else None,
@@ -114,16 +114,8 @@ class Reading:
         return torch.stack(rows).mean(1)
 
     def _index(self, layer: int) -> int:
-        """A layer's index into the hidden states, counted from the embeddings, 0."""
-        count = num_layers(self._model)
         lowest = 1 if self._readout.attention else 0  # embeddings attend to nothing
-        index = layer + count + 1 if layer < 0 else layer
-        if not lowest <= index <= count:
-            raise UserError(
-                f"readout.layer={layer}: the model's layers are {lowest} to {count},"
-                f" or {lowest - count - 1} to -1 from the end"
-            )
-        return index
+        return layer_index(self._model, layer, lowest)
 
     @cached_property
     def _prefix(self) -> "_Prefix":
@@ -131,8 +123,7 @@ class Reading:
         tokens = shared_start([self._prompts[sentence].ids for sentence in self._unread])
         if not tokens or self._readout.steering is not None:
             return _Prefix(0, None, {})
-        output = self._run(input_ids=torch.tensor([tokens], device=self._device), use_cache=True)
-        states = {layer: self._states(output, layer) for layer in self._layers}
+        output, states = self._run(input_ids=torch.tensor([tokens], device=self._device), use_cache=True)
         return _Prefix(len(tokens), output.past_key_values, states)
 
     def _steered(self, prompts: Sequence[PromptTokens], sentences: Sequence[str]) -> AbstractContextManager[None]:
@@ -145,17 +136,11 @@ class Reading:
 
         return self._readout.steering.steer(self._model, PromptBatch.of(prompts, self._device), reworded)
 
-    def _run(self, **inputs: Any) -> Any:  # noqa: ANN401 (what the library takes and returns)
-        inputs["output_hidden_states"] = any(layer < num_layers(self._model) for layer in self._layers)
+    def _run(self, **inputs: Any) -> tuple[Any, dict[int, Tensor]]:  # noqa: ANN401 (as `run_layers`)
         if not self._readout.attention:
-            return decoder(self._model)(**inputs)
+            return run_layers(self._model, self._layers, **inputs)
         with eager_attention(self._model):
-            return decoder(self._model)(output_attentions=True, **inputs)
-
-    def _states(self, output: Any, layer: int) -> Tensor:  # noqa: ANN401 (as above)
-        """Hidden states of a layer; the last is taken after the final norm."""
-        states: Tensor = output.last_hidden_state if layer == num_layers(self._model) else output.hidden_states[layer]
-        return states
+            return run_layers(self._model, self._layers, output_attentions=True, **inputs)
 
     @property
     def _device(self) -> torch.device:

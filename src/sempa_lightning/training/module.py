@@ -102,6 +102,10 @@ class TrainingModule(LightningModule):
         for name, total in self._total(sums).items():
             self.log(f"train/{name}", total / step.size, prog_bar=name == "loss")
 
+    def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401 (Lightning's signature)
+        """Have the last step validated, whatever the interval: Lightning validates where a run is about to stop."""
+        self.trainer.should_stop |= self.global_step >= self.trainer.estimated_stepping_batches
+
     def _terms(self, step: StepBatch) -> Iterator[tuple[bool, Terms]]:
         """The objective on each micro-batch, and whether it is the last; rows that spoil it are noted."""
         found = self._objective(self.policy, self._reference, step)

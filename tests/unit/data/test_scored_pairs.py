@@ -1,6 +1,6 @@
 import pytest
 
-from sempa_lightning.data.scored_pairs import SemEvalFolder
+from sempa_lightning.data.scored_pairs import JsonlStrings, PairSentences, SemEvalFolder
 from sempa_lightning.errors import UserError
 
 # What SemEval published: scored pairs of each subset.
@@ -70,3 +70,18 @@ def test_another_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match="holds no"):
         list(SemEvalFolder(str(tmp_path)))
     assert "no folder" in SemEvalFolder(str(tmp_path / "away")).missing
+
+
+def test_sentences_of_pairs_are_missing_where_one_source_is(folder, tmp_path):
+    away = SemEvalFolder(str(tmp_path / "away"))
+    assert PairSentences([SemEvalFolder(str(folder))]).missing is None
+    assert "no folder" in PairSentences([SemEvalFolder(str(folder)), away]).missing
+    with pytest.raises(UserError, match="no folder"):
+        next(iter(PairSentences([SemEvalFolder(str(folder)), away])))
+
+
+def test_strings_are_missing_where_one_file_is(tmp_path):
+    (tmp_path / "here.jsonl").write_text('{"text": "A"}\n')
+    here, away = str(tmp_path / "here.jsonl"), str(tmp_path / "away.jsonl")
+    assert JsonlStrings([here]).missing is None
+    assert JsonlStrings([here, away]).missing == f"no file {away}"

@@ -1,6 +1,7 @@
 """The contrastive objective: which sentences are compared, and exact gradients from pieces of a step."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,3 +113,21 @@ def test_rows_without_sentences(policy, rows):
 def test_a_readout_that_cannot_be_trained():
     with pytest.raises(UserError, match="a single plain readout"):
         Contrastive(LOSS, MeanOf([READOUT, READOUT]), negatives=True, kl_weight=0.0)
+
+
+@pytest.mark.parametrize("layer", [1, 2, [1, 2], [-1, -2]])
+def test_any_layer_is_read_as_the_embedder_reads_it(policy, tiny_tokenizer, rows, layer):
+    """With one row, the loss is that of its positive against its own negatives; tiny_llama has two layers."""
+    readout = replace(READOUT, layer=layer)
+    objective = Contrastive(InfoNce(temperature=1.0, hard_negative_weight=0.0), readout, negatives=True, kl_weight=0.0)
+    (terms,) = objective(policy, NoReference(policy), step(rows[:1]))
+    vectors = Embedder(policy, tiny_tokenizer, readout).encode(TEXTS[0]).double()
+    cosines = torch.cosine_similarity(vectors[:1], vectors[1:])
+    assert terms.losses.item() == pytest.approx(-cosines.log_softmax(0)[0].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("layer", [3, -4])
+def test_a_layer_that_the_model_lacks(policy, rows, layer):
+    objective = Contrastive(LOSS, replace(READOUT, layer=layer), negatives=True, kl_weight=0.0)
+    with pytest.raises(UserError, match=rf"readout\.layer={layer}: the model's layers are 0 to 2, or -3 to -1"):
+        next(objective(policy, NoReference(policy), step(rows)))

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sempa_lightning.evaluation.report.charts import Chart, change_charts, curve_charts, layer_charts, trade_chart
+from sempa_lightning.evaluation.report.charts.changes import change_charts
+from sempa_lightning.evaluation.report.charts.chart import Chart
+from sempa_lightning.evaluation.report.charts.curves import curve_charts
+from sempa_lightning.evaluation.report.charts.layers import layer_charts
+from sempa_lightning.evaluation.report.charts.trade import trade_chart
 from sempa_lightning.evaluation.report.comparison import Comparison
 from sempa_lightning.evaluation.report.folder import Evaluation
 from sempa_lightning.evaluation.report.headline import Statement, statements

@@ -103,7 +103,7 @@ class Evaluation:
         """What training logged, oldest first; with it what was measured of checkpoints while training went on."""
         lines = self.run.read_metrics() if self.run else []
         for folder in {self.path, self.run.path} if self.run else {self.path}:
-            lines += _json_lines(EvaluationDir(folder).followed)
+            lines += EvaluationDir(folder).read_followed()
         return lines
 
 
@@ -183,7 +183,3 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object: remove it and evaluate again")
     return content
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.info_nce import InfoNce
-from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
@@ -62,7 +62,11 @@ class Contrastive:
         self._kl_weight = kl_weight
 
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
-        """Compare all sentences of the step; one loss for each anchor of each micro-batch."""
+        """Compare all sentences of the step; one loss for each anchor of each micro-batch.
+
+        Raises:
+            UserError: If the rows bring no sentences, or the model has no such layer as the readout names.
+        """
         batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
         # Where the step has more rows than are here, other processes hold them; all processes see it alike.
         is_shared = sum(len(batch.rows) for batch in batches) < step.size
@@ -133,11 +137,10 @@ class Contrastive:
         input_ids, text_mask = padded(ids, 0).to(device), padded(masks, 0).to(device).bool()
         lengths = torch.tensor([*map(len, ids)], device=device)
         mask = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]
-        layers = self._readout.layers
+        layers = [layer_index(policy, layer) for layer in self._readout.layers]
         # Padding stands on the right, where causal attention does not look.
-        output = decoder(policy)(input_ids=input_ids, use_cache=False, output_hidden_states=layers != [-1])
-        states = (output.last_hidden_state if layer == -1 else output.hidden_states[layer] for layer in layers)
-        pooled = [self._readout.pooling(TokenStates(hidden, mask, text_mask)) for hidden in states]
+        _, states = run_layers(policy, layers, input_ids=input_ids, use_cache=False)
+        pooled = [self._readout.pooling(TokenStates(states[layer], mask, text_mask)) for layer in layers]
         return torch.stack(pooled).mean(0)
 
 

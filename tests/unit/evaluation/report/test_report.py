@@ -11,7 +11,7 @@ import torch
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.report import write_report
-from sempa_lightning.evaluation.report.charts import pareto
+from sempa_lightning.evaluation.report.charts.trade import pareto
 
 VOID = {"meta", "img", "br", "link", "input"}
 

@@ -1,0 +1,44 @@
+"""A picture of a report, and the look that all of them share."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, apart for every kind of colour vision.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+GREY, GRID = "#6b7280", "#e5e7eb"
+# Inches.
+WIDTH = 4.6
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.labelcolor": "#374151",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": "#374151",
+    "ytick.color": "#374151",
+    "legend.frameon": False,
+    "svg.hashsalt": "sempa_lightning",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture: its title, and the SVG."""
+
+    title: str
+    svg: str
+
+
+def drawn(title: str, draw: Callable[[], Figure]) -> Chart:
+    """Draw in the report's style; the same content gives the same bytes."""
+    with rc_context(_STYLE):
+        svg = io.StringIO()
+        draw().savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Chart(title, svg.getvalue())

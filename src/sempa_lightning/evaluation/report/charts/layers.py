@@ -1,0 +1,58 @@
+"""A heat map of layers and readouts."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from sempa_lightning.evaluation.report.charts.chart import WIDTH, Chart, drawn
+from sempa_lightning.evaluation.report.comparison import Comparison
+from sempa_lightning.evaluation.report.headline import embedding_column
+from sempa_lightning.evaluation.report.rows import Row
+from sempa_lightning.evaluation.report.suite_tables import Column
+
+
+def layer_charts(comparison: Comparison) -> list[Chart]:
+    """Average STS for each layer and readout, where several of both were measured."""
+    column = embedding_column(comparison)
+    charts = []
+    for trained in (False, True):
+        rows = [row for row in comparison.rows if row.trained == trained and {"layer", "readout"} <= row.facets.keys()]
+        layers = sorted({row.facets["layer"] for row in rows}, key=_layer)
+        readouts = list(dict.fromkeys(row.facets["readout"] for row in rows))
+        if column and len(layers) > 1 and len(readouts) > 1:
+            title = f"Layers and readouts, {'trained' if trained else 'base'}"
+            charts.append(drawn(title, partial(_figure, comparison, column, rows, layers, readouts)))
+    return charts
+
+
+def _layer(layer: str) -> tuple[int, float, str]:
+    """Layers in order; a list of layers after all single ones."""
+    try:
+        return 0, float(layer.replace("−", "-")), layer
+    except ValueError:
+        return 1, 0.0, layer
+
+
+def _figure(
+    comparison: Comparison, column: Column, rows: Sequence[Row], layers: Sequence[str], readouts: Sequence[str]
+) -> Figure:
+    found = {(row.facets["readout"], row.facets["layer"]): comparison.value(row, column.numbers) for row in rows}
+    grid = [[found.get((readout, layer)) for layer in layers] for readout in readouts]
+    numbers = [[float("nan") if value is None else value.mean * column.how.scale for value in line] for line in grid]
+    figure = Figure(figsize=(max(WIDTH, 2 + 0.6 * len(layers)), 1.1 + 0.34 * len(readouts)), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(numbers, cmap="cividis", aspect="auto")
+    low, high = image.get_clim()
+    for height, line in enumerate(numbers):
+        for place, number in enumerate(line):
+            if not math.isnan(number):
+                ink = "black" if number > (low + high) / 2 else "white"
+                axis.text(place, height, f"{number:.1f}", ha="center", va="center", fontsize=8, color=ink)
+    axis.set_xticks(range(len(layers)), layers)
+    axis.set_yticks(range(len(readouts)), [name if len(name) <= 28 else name[:27] + "…" for name in readouts])  # noqa: PLR2004
+    axis.set_xlabel("layer")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
