@@ -82,7 +82,12 @@ def count(
 
 
 def load_rows(
-    source: RowSource, *, group: bool, max_rows: int | None = None, max_rejected: int | None = None
+    source: RowSource,
+    *,
+    group: bool,
+    max_rows: int | None = None,
+    max_rejected: int | None = None,
+    needs_rejected: bool = True,
 ) -> tuple[list[Row], Counts]:
     """Read, clean and, if `group`, merge the rows of one anchor.
 
@@ -91,6 +96,7 @@ def load_rows(
         group: Give each row all the rejected of its anchor (see `group_by_anchor`).
         max_rows: Rows read at most, from the first; all when null.
         max_rejected: Rejected candidates of a row at most, from the first, after grouping; all when null.
+        needs_rejected: Leave out rows without rejected candidates.
 
     Raises:
         UserError: If `max_rejected` is not a whole number above 0, the source cannot be read, or no row is usable.
@@ -106,8 +112,8 @@ def load_rows(
             yield row
 
     reasons: Counter[str] = Counter()
-    cleaned = list(clean(counted(), reasons))
-    rows = group_by_anchor(cleaned) if group else cleaned
+    cleaned = list(clean(counted(), reasons, needs_rejected=needs_rejected))
+    rows = group_by_anchor(cleaned, needs_rejected=needs_rejected) if group else cleaned
     if surplus := sum(len(row.rejected[max_rejected:]) for row in rows) if max_rejected else 0:
         reasons[f"{REJECTED}beyond the first {max_rejected}"] = surplus
         rows = [replace(row, rejected=row.rejected[:max_rejected]) for row in rows]

@@ -14,12 +14,17 @@ class Row:
     Attributes:
         anchor: The sentence to paraphrase.
         chosen: Paraphrases, best first; at least one once the row is cleaned.
-        rejected: Other completions, in no order; at least one once the row is cleaned.
+        rejected: Other completions, in no order; at least one once the row is cleaned, unless it needs none.
     """
 
     anchor: str
     chosen: tuple[str, ...]
     rejected: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Anchor, chosen and rejected."""
+        return (self.anchor, *self.chosen, *self.rejected)
 
     @property
     def id(self) -> str:

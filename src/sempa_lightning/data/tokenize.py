@@ -67,7 +67,8 @@ class RowTokenizer:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:
                 ids, masks = [sentence.ids for sentence in sentences], [sentence.text for sentence in sentences]
-                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks)
+                anchor = self._completion_ids(row.anchor, prompt, row.anchor) or []
+                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks, anchor)
 
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
