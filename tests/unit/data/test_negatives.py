@@ -120,5 +120,5 @@ def test_processes_and_micro_batches_change_nothing(budget, world_size):
 
 
 def test_a_number_below_zero():
-    with pytest.raises(UserError, match="data.negatives.in_batch=-1 is not a whole number from 0 on"):
+    with pytest.raises(UserError, match=r"data\.negatives.in_batch=-1 is not a whole number from 0 on"):
         Negatives(given=True, in_batch=-1)
