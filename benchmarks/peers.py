@@ -30,6 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from transformers.utils import logging as transformers_logging
 
 from sempa_lightning.data.clean import clean
+from sempa_lightning.data.negatives import Negatives
 from sempa_lightning.data.preferences import PreferenceDataModule
 from sempa_lightning.data.rows import Row
 from sempa_lightning.data.steps import StepSampler
@@ -212,9 +213,9 @@ class _InThisOrder:
 
 
 def data_module(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int, cache_dir: str
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int, cache_dir: str, in_batch: int = 0
 ) -> PreferenceDataModule:
-    """Our data module, its training steps made of the rows in their order.
+    """Our data module, its training steps made of the rows in their order, with `in_batch` candidates of others each.
 
     Raises:
         UserError: If it drops a row: the other side does not.
@@ -230,6 +231,7 @@ def data_module(
         group=False,
         max_rows=None,
         max_rejected=None,
+        negatives=Negatives(given=True, in_batch=in_batch),
         batch_size=BATCH_SIZE,
         layout=component("scoring/packed.yaml"),
         micro_batch_tokens=MICRO_BATCH_TOKENS,

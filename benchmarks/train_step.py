@@ -87,6 +87,7 @@ class Side:
         cached: Whether the reference's log-probabilities are known before training.
         by_length: Whether batches hold rows of like length.
         rejected: Rejected candidates of each anchor.
+        in_batch: Rejected candidates of each anchor beside them, taken from other anchors of the step.
         helped: Whether TRL is given what it has no setting for (`help_trl`).
     """
 
@@ -95,6 +96,7 @@ class Side:
     cached: bool = True
     by_length: bool = False
     rejected: int = 1
+    in_batch: int = 0
     helped: bool = False
 
 
@@ -115,8 +117,9 @@ class Step(NamedTuple):
 
 
 OURS = Side("ours, cached", trl=False)
+LIVE = Side("ours, live reference", trl=False, cached=False)
 COMPARISONS = {
-    "live": (Side("TRL", trl=True, cached=False), Side("ours, live reference", trl=False, cached=False)),
+    "live": (Side("TRL", trl=True, cached=False), LIVE),
     "cached": (Side("TRL, precomputed", trl=True), OURS),
     "cached_sorted": (
         Side("TRL, precomputed, like lengths", trl=True, by_length=True),
@@ -128,6 +131,8 @@ COMPARISONS = {
     ),
     "k4": (replace(OURS, name="ours, cached, K=4", rejected=3), replace(OURS, name="ours, cached, K=2")),
     "k8": (replace(OURS, name="ours, cached, K=8", rejected=7), replace(OURS, name="ours, cached, K=2")),
+    # Such candidates are scored by a live reference, so both sides are.
+    "inbatch_k8": (replace(LIVE, name="ours, live, K=8 in batch", in_batch=6), replace(LIVE, name="ours, live, K=2")),
 }
 """Pairs that take turns; what is reported is the first over the second."""
 
@@ -277,7 +282,7 @@ def run_ours(connection: Connection, side: Side, workload_name: str, rows: list[
     turns = Turns(connection, policy, workload.device)
     on_gpu = workload.device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
-        data = data_module(tokenizer, rows, fit_length(policy), folder)
+        data = data_module(tokenizer, rows, fit_length(policy), folder, side.in_batch)
         reference = AdapterDisabled(policy)
         if side.cached:
             reference = Cached(policy, AdapterDisabled, folder)
@@ -397,6 +402,7 @@ def main(args: argparse.Namespace) -> None:
                 "memory_ratio": ratios.get("cached", nothing)[1],
                 "k4_over_k2": ratios.get("k4", nothing)[0],
                 "k8_over_k2": ratios.get("k8", nothing)[0],
+                "inbatch_k8_over_k2": ratios.get("inbatch_k8", nothing)[0],
                 "loss_max_abs_diff": torch.tensor(off).max().item() if off else None,
             }
         )

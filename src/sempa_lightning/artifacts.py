@@ -215,6 +215,41 @@ class SynthesisDir:
             path.unlink(missing_ok=True)
 
 
+class MiningDir:
+    """Rows with mined negatives are a folder, which `data=mined` reads.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """Resolved config: the model, the rows, the window."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, commit, hardware, command; for each part counts, what was left out and why, and examples."""
+        return self.path / "manifest.json"
+
+    def rows(self, part: str) -> Path:
+        """The rows of `train` or `dev`, one JSON object a line."""
+        return self.path / f"{part}.jsonl"
+
+    def begin(self, config: str) -> None:
+        """Write the config.
+
+        Raises:
+            UserError: If the folder holds something else: a run, an evaluation, rows mined in another way.
+        """
+        if self.config.is_file() and self.config.read_text(encoding="utf-8") != config:
+            raise UserError(f"{self.path} holds something else already: name a new folder with hydra.run.dir=…")
+        write_text(self.config, config)
+
+
 class SweepDir:
     """A sweep of evaluations is a folder of their folders.
 

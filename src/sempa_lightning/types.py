@@ -35,6 +35,9 @@ class TokenizedRow(NamedTuple):
         num_chosen: How many of the candidates are chosen, best first.
         sentence_ids: Anchor and candidates as a readout reads them, each in its prompt; empty if nothing embeds them.
         text_masks: Of each of these prompts, True at the tokens of the sentence itself.
+        anchor_ids: The anchor as a candidate would be written; empty if its first token merges with the prompt.
+        num_in_batch: How many of the last candidates are not the row's own, but chosen ones of other anchors of the
+            optimiser step.
     """
 
     id: str
@@ -43,6 +46,13 @@ class TokenizedRow(NamedTuple):
     num_chosen: int
     sentence_ids: list[list[int]] = []  # noqa: RUF012 (never changed)
     text_masks: list[list[bool]] = []  # noqa: RUF012 (never changed)
+    anchor_ids: list[int] = []  # noqa: RUF012 (never changed)
+    num_in_batch: int = 0
+
+    @property
+    def own_completion_ids(self) -> list[list[int]]:
+        """The candidates that the row itself has brought."""
+        return self.completion_ids[: len(self.completion_ids) - self.num_in_batch]
 
 
 class PaddedSequences(NamedTuple):
@@ -124,6 +134,11 @@ class PreferenceBatch(NamedTuple):
     def row_ids(self) -> list[str]:
         """Content hash of each anchor's row."""
         return [row.id for row in self.rows]
+
+    @property
+    def chosen_mask(self) -> Bool[Tensor, "anchors candidates"]:
+        """True where the anchor has that candidate and it is chosen."""
+        return self.candidate_mask & ~self.rejected_mask
 
     @property
     def rejected_mask(self) -> Bool[Tensor, "anchors candidates"]:

@@ -21,7 +21,9 @@ CONF = Path(train.__file__).parents[2] / "conf"
 # Groups of other commands, whose options no training run has.
 ELSEWHERE = {"transformation", "rows", "encoder"}
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in CONF.glob("*/**/*.yaml")
+    if path.parent.name not in ELSEWHERE
 )
 MODELS = [path.stem for path in sorted(CONF.glob("model/*.yaml"))]
 HUB_MODELS = [name for name in MODELS if OmegaConf.load(CONF / "model" / f"{name}.yaml").get("revision")]
@@ -42,10 +44,12 @@ BUNDLES = [
     ["model=tiny_random", "data=swift", "adapter=none", "reference=none", "objective=preference"],
     ["model=tiny_random", "data=trl", "adapter=saved", "reference=frozen", "objective=preference"],
     ["model=tiny_random", "data=demo", "adapter=lora", "reference=adapter_disabled", "callbacks=default"],
+    ["model=tiny_random", "data=mined", "objective=sft", "data/negatives=none"],
 ]
 # Groups that a run has no use for, so that their options would not be tried in it.
 IDLE = {
-    "objective=next_token": {"loss", "prompt", "callbacks"},
+    "objective=next_token": {"loss", "prompt", "callbacks", "data/negatives"},
+    "objective=sft": {"loss", "reference"},
     "reference=none": {"eval"},
     # What trains the readout cannot train every one.
     **{option: {"readout"} for option in ("objective=joint", "objective=contrastive", "model=nano")},
@@ -104,6 +108,8 @@ def data_folder(tmp_path_factory):
     ]
     swift = [{"messages": m, "rejected_response": row["rejected"][0]} for m, row in zip(turns, rows, strict=True)]
     write_lines(folder / "swift.jsonl", swift)
+    for part in "train", "dev":
+        write_lines(folder / f"{part}.jsonl", rows)
 
     for year in range(12, 17):
         for subset in "news", "forum":
@@ -244,6 +250,7 @@ def overrides(data_folder, hub_model, adapter):
             "data=nli": lambda: [f"data.path={data_folder}/triplets.csv"],
             "data=simcse": lambda: [f"data.path={data_folder}/triplets.csv"],
             "data=rows": lambda: [f"data.path={data_folder}/rows.jsonl"],
+            "data=mined": lambda: [f"data.path={data_folder}"],
             "data=trl": lambda: [f"data.path={data_folder}/trl.jsonl"],
             "data=swift": lambda: [f"data.path={data_folder}/swift.jsonl"],
             "data=wikipedia": lambda: ["data.block_size=16", "data.batch_size=2", "data.max_documents=80"],
@@ -273,7 +280,7 @@ def overrides(data_folder, hub_model, adapter):
                 *needs["trainer=ddp"](),
             ]
         extra = [override for option in options for override in needs.get(option, list)()]
-        if any(override.startswith("data.path=") for override in extra):
+        if any(override.startswith("data.path=") for override in extra) and "data=mined" not in options:
             extra += ["data.train.dev=0.4"]
         if not any(option.startswith(("model=", "experiment=")) for option in options):
             extra += ["model=tiny_random"]

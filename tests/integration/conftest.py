@@ -190,6 +190,14 @@ def synthesize_here():
 
 
 @pytest.fixture(scope="session")
+def mine_here():
+    """Call `python -m sempa_lightning.mine` with these words, in this process."""
+    from sempa_lightning.mine import main
+
+    return partial(call_main, main)
+
+
+@pytest.fixture(scope="session")
 def train(here, tiny_arguments):
     """Train on the tiny scale into a folder, in this process; the run must end well."""
     from sempa_lightning.artifacts import RunDir

@@ -1,6 +1,7 @@
 """Log-probabilities of the reference are computed once for all runs, and are those of a reference that is live."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_a_second_run_does_no_reference_forward(train, first, cache, tmp_path, m
     monkeypatch.setattr(AdapterDisabled, "logps", forward)
     run = train(tmp_path, *WORDS, cache, *words)
     assert run.read_summary()["train/steps"] in {6, 9}
+
+
+def test_pairs_with_candidates_of_others_are_scored_live_and_not_kept(train, first, cache, tmp_path):
+    words = (*WORDS, "data.negatives.in_batch=2")
+    folder = Path(cache.partition("=")[2]) / "reference"
+    before = {path: path.stat().st_size for path in folder.rglob("*")}
+    cached = train(tmp_path / "cached", *words, cache)
+    assert before == {path: path.stat().st_size for path in folder.rglob("*")}
+    assert losses(cached) == losses(train(tmp_path / "live", *words, "reference=adapter_disabled"))
+    assert losses(cached) != losses(first)
 
 
 def test_another_precision_is_another_reference(train, first, cache, tmp_path, monkeypatch):

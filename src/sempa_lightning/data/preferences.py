@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any, Literal
 
 import datasets
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from sempa_lightning.assets import local_path
 from sempa_lightning.data.cache import cached, content_hash, tokenizer_content
 from sempa_lightning.data.load import Counts, load_rows
+from sempa_lightning.data.negatives import Negatives, candidate_counts
 from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.data.tokenize import RowTokenizer
@@ -28,8 +31,12 @@ _FEATURES = datasets.Features(
         "num_chosen": datasets.Value("int32"),
         "sentence_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "text_masks": datasets.List(datasets.List(datasets.Value("bool"))),
+        "anchor_ids": datasets.List(datasets.Value("int32")),
     }
 )
+
+# Of how many steps the manifest says what they are made of, and how many rows it shows.
+_COUNTED_STEPS, _SHOWN_ROWS = 32, 3
 
 
 class PreferenceCollator:
@@ -87,6 +94,8 @@ class PreferenceDataModule(LightningDataModule):
         group: Give each row all the rejected of its anchor (see `group_by_anchor`).
         max_rows: Rows read at most of each part, all when null.
         max_rejected: Rejected candidates of a row at most, from the first, all when null.
+        negatives: Which rejected candidates a row is trained with in its step, in both parts. Without the given ones, a
+            row needs none of its own.
         batch_size: Anchors of an optimiser step, over all processes.
         layout: How candidates are laid out in a forward pass.
         micro_batch_tokens: Tokens of one forward pass at most, unless a single anchor has more.
@@ -101,7 +110,8 @@ class PreferenceDataModule(LightningDataModule):
             not.
 
     Raises:
-        UserError: From `prepare_data` and `setup`, if the rows cannot be read or none of them is left.
+        UserError: From `prepare_data` and `setup`, if the rows cannot be read, none of them is left, or one would be
+            alone in its step and so without a rejected candidate.
     """
 
     def __init__(  # noqa: PLR0913 (the keys of its config node)
@@ -116,6 +126,7 @@ class PreferenceDataModule(LightningDataModule):
         group: bool,
         max_rows: int | None,
         max_rejected: int | None,
+        negatives: Negatives,
         batch_size: int,
         layout: Layout,
         micro_batch_tokens: int,
@@ -135,9 +146,11 @@ class PreferenceDataModule(LightningDataModule):
         self._max_rows = max_rows
         self._max_rejected = max_rejected
         self._need_rejected = need_rejected
+        self._negatives = negatives
         pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         collator = PreferenceCollator(layout, pad_token_id)
-        self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers)
+        together = partial(negatives, max_length=max_length)
+        self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers, together)
         self._cache_dir = local_path(cache_dir) / "preferences"
         self._rows: dict[str, TokenizedRows] = {}
         self._counts: dict[str, Counts] = {}
@@ -145,11 +158,36 @@ class PreferenceDataModule(LightningDataModule):
     @property
     def counts(self) -> dict[str, Any]:
         """Where the rows come from and, after `setup`, what became of them in each part; for the manifest."""
-        return {**self._origin, **{part: counts.as_dict() for part, counts in self._counts.items()}}
+        parts = {part: counts.as_dict() for part, counts in self._counts.items()}
+        if parts:
+            parts["train"]["as_trained"] = self._as_trained
+        return {**self._origin, **parts}
+
+    @cached_property
+    def _as_trained(self) -> dict[str, Any]:
+        """What candidates the rows of the first steps have, where these come from, and some of them in words."""
+        rows = list(chain.from_iterable(self._loaders.first(self._rows["train"], _COUNTED_STEPS)))
+        shown = [self._in_words(row) for row in rows[:_SHOWN_ROWS]]
+        return {"rows": len(rows), **candidate_counts(rows), "examples": shown}
+
+    def _in_words(self, row: TokenizedRow) -> dict[str, Any]:
+        decode, own = self._tokenize.tokenizer.decode, len(row.own_completion_ids)
+        texts = [decode(completion[:-1]) for completion in row.completion_ids]
+        return {
+            "id": row.id,
+            "prompt": decode(row.prompt_ids),
+            "chosen": texts[: row.num_chosen],
+            "given": texts[row.num_chosen : own],
+            "in_batch": texts[own:],
+        }
 
     def __str__(self) -> str:
-        """A line for each part: what was read, kept and left out."""
-        return "\n".join(f"{part}: {counts}" for part, counts in self._counts.items())
+        """A line for each part: what was read, kept and left out; and one for what steps make of the training rows."""
+        lines = [f"{part}: {counts}" for part, counts in self._counts.items()]
+        if self._rows and self._negatives != Negatives(given=True, in_batch=0):
+            sizes = ", ".join(f"K={size}: {rows}" for size, rows in self._as_trained["candidates"].items())
+            lines.append(f"as trained, the first {self._as_trained['rows']} rows: {sizes}")
+        return "\n".join(lines)
 
     def prepare_data(self) -> None:
         """Read and tokenise, once, on the first process of each node."""
@@ -159,17 +197,17 @@ class PreferenceDataModule(LightningDataModule):
         """Take both parts from the cache, building what is not there."""
         if self._rows:
             return
-        parts = {part: self._read(source) for part, source in self._sources.items()}
+        parts = {part: self._read(part) for part in self._sources}
         self._rows = {part: rows for part, (rows, _) in parts.items()}
         self._counts = {part: counts for part, (_, counts) in parts.items()}
 
-    def _read(self, source: RowSource) -> tuple[TokenizedRows, Counts]:
+    def _read(self, part: str) -> tuple[TokenizedRows, Counts]:
         rows, counts = load_rows(
-            source,
+            self._sources[part],
             group=self._group,
             max_rows=self._max_rows,
             max_rejected=self._max_rejected,
-            need_rejected=self._need_rejected,
+            need_rejected=self._need_rejected and self._negatives.given,
         )
         dataset, dropped = cached(
             self._cache_dir,
@@ -182,10 +220,20 @@ class PreferenceDataModule(LightningDataModule):
             counts = counts.without(dropped, [row for row in rows if row.id in kept])
         if not counts.kept:
             raise UserError(f"no row is left after tokenising: {counts}; raise data.max_length or change prompt")
+        self._check_last_step(part, counts.kept)
         return TokenizedRows(dataset), counts
 
+    def _check_last_step(self, part: str, num_rows: int) -> None:
+        """Refuse at once what would fail at the end of an epoch: a row that needs others in its step, and has none."""
+        size = self._loaders.batch_size
+        if self._negatives.in_batch and not self._negatives.given and (num_rows - 1) % size == 0:
+            raise UserError(
+                f"the last step of {num_rows} {part} rows has a single one, without others to take a rejected candidate"
+                f" from: set data.batch_size to another number than {size}"
+            )
+
     def _records(self, rows: list[Row], dropped: Counter[str]) -> Iterator[dict[str, Any]]:
-        return (row._asdict() for row in self._tokenize(rows, dropped))
+        return ({name: getattr(row, name) for name in _FEATURES} for row in self._tokenize(rows, dropped))
 
     def train_dataloader(self) -> StepLoader:
         """Optimiser steps."""

@@ -22,6 +22,11 @@ class Row:
     rejected: tuple[str, ...]
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Anchor, chosen and rejected."""
+        return (self.anchor, *self.chosen, *self.rejected)
+
+    @property
     def id(self) -> str:
         """Content hash: the same text has the same id in any file, order or run."""
         return content_hash(self.anchor, *self.chosen, "\0", *self.rejected)[:16]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -79,19 +80,27 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
         micro_batch_tokens: Tokens of one forward pass at most, unless a single row has more.
         rank: This process.
         world_size: How many processes share a step.
+        together: What the rows of a step become beside each other, before processes share them; one for each.
     """
 
     def __init__(
-        self, rows: Rows[Row], collator: Collator[Row], micro_batch_tokens: int, rank: int, world_size: int
+        self,
+        rows: Rows[Row],
+        collator: Collator[Row],
+        micro_batch_tokens: int,
+        rank: int,
+        world_size: int,
+        together: Callable[[list[Row]], list[Row]] = list,
     ) -> None:
         self._rows = rows
         self._collator = collator
+        self._together = together
         self._micro_batch_tokens = micro_batch_tokens
         self._rank = rank
         self._world_size = world_size
 
     def __getitem__(self, step: list[int]) -> StepBatch:
-        rows = [self._rows[index] for index in step]
+        rows = self._together([self._rows[index] for index in step])
         share = rows[self._rank :: self._world_size]
         weight = 1.0 if share else 0.0
         share = sorted(share or rows[:1], key=lambda row: self._collator.num_tokens([row]), reverse=True)
@@ -145,6 +154,7 @@ class StepLoaders(Generic[Row]):
         micro_batch_tokens: Tokens of one forward pass at most, unless a single row has more.
         seed: Seed of the order.
         num_workers: Loader processes.
+        together: What the rows of a step become beside each other (see `StepDataset`).
 
     Raises:
         UserError: If there is not at least one row in a step and one token in a pass.
@@ -155,6 +165,7 @@ class StepLoaders(Generic[Row]):
     micro_batch_tokens: int
     seed: int
     num_workers: int
+    together: Callable[[list[Row]], list[Row]] = list
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -162,6 +173,11 @@ class StepLoaders(Generic[Row]):
             size: object = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise UserError(f"data.{name}={size} is not a whole number above 0")
+
+    def first(self, rows: Rows[Row], number: int) -> Iterator[list[Row]]:
+        """The rows of the first steps of a run, of one epoch at most, as they are trained on."""
+        steps = StepSampler(len(rows), self.batch_size, self.seed, lambda: 0)
+        return (self.together([rows[index] for index in step]) for step in islice(steps, number))
 
     def train(self, rows: Rows[Row], trainer: Trainer | None) -> StepLoader:
         """Shuffled steps, from the trainer's next one to the end of its epoch."""
@@ -177,7 +193,8 @@ class StepLoaders(Generic[Row]):
         return self._loader(rows, steps, trainer)
 
     def _loader(self, rows: Rows[Row], steps: Iterable[list[int]], trainer: Trainer) -> StepLoader:
-        dataset = StepDataset(rows, self.collator, self.micro_batch_tokens, trainer.global_rank, trainer.world_size)
+        rank, world_size = trainer.global_rank, trainer.world_size
+        dataset = StepDataset(rows, self.collator, self.micro_batch_tokens, rank, world_size, self.together)
         return StepLoader(dataset, steps, self.num_workers)
 
 

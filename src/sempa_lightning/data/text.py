@@ -25,7 +25,7 @@ class OverlapFilter:
         self._whole: set[tuple[str, ...]] = set()
         self._by_first_words: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
         for sentence in sentences:
-            words = _words(sentence)
+            words = words_of(sentence)
             if words and words not in self._whole:
                 self._whole.add(words)
                 if len(words) >= _GRAM:
@@ -33,9 +33,9 @@ class OverlapFilter:
 
     def __contains__(self, paragraph: str) -> bool:
         """Whether the paragraph holds one of the sentences."""
-        if any(_words(sentence) in self._whole for sentence in split_sentences(paragraph)):
+        if any(words_of(sentence) in self._whole for sentence in split_sentences(paragraph)):
             return True
-        words = _words(paragraph)
+        words = words_of(paragraph)
         for start in range(len(words) - _GRAM + 1):
             for sentence in self._by_first_words.get(words[start : start + _GRAM], ()):
                 if words[start : start + len(sentence)] == sentence:
@@ -48,7 +48,8 @@ def split_sentences(paragraph: str) -> list[str]:
     return _SENTENCE_END.split(paragraph)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text in lower case: what is left without case, punctuation and spacing."""
     return tuple(_WORD.findall(text.lower()))
 
 

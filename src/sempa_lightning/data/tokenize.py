@@ -66,24 +66,21 @@ class RowTokenizer:
     def _batch(self, rows: list[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
         """Tokenise many texts in one call, which takes a fraction of the time of many calls."""
         prompts = self._encode([self.template.prompt(self.tokenizer, row.anchor) for row in rows])
-        dialogues = [
-            self.template.dialogue(self.tokenizer, row.anchor, text)
-            for row in rows
-            for text in (*row.chosen, *row.rejected)
-        ]
+        # The anchor as if it were a candidate, too.
+        dialogues = [self.template.dialogue(self.tokenizer, row.anchor, text) for row in rows for text in row.texts]
         wholes, read_out = iter(self._encode(dialogues)), iter(self._sentences(rows))
         for row, prompt in zip(rows, prompts, strict=True):
-            number = len(row.chosen) + len(row.rejected)
-            candidates = [self._completion_ids(prompt, ids) for ids in islice(wholes, number)]
+            number = len(row.texts)
+            anchor, *candidates = (self._completion_ids(prompt, ids) for ids in islice(wholes, number))
             fit = [ids for ids in candidates if ids is not None]
-            sentences = list(islice(read_out, 1 + number))
-            if len(fit) < number:
+            sentences = list(islice(read_out, number))
+            if len(fit) < len(candidates):
                 self._leave_out(row, "prompt and completion merge into one token", dropped)
             elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:
                 ids, masks = [sentence.ids for sentence in sentences], [sentence.text for sentence in sentences]
-                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks)
+                yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks, anchor or [])
 
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
@@ -114,7 +111,7 @@ class RowTokenizer:
         if self.readout is None:
             return []
         read_out = PromptTokenizer(self.tokenizer, self.readout.template, self.readout.preprocess, limit=sys.maxsize)
-        return read_out([text for row in rows for text in (row.anchor, *row.chosen, *row.rejected)])
+        return read_out([text for row in rows for text in row.texts])
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         tokens = self.tokenizer(texts, add_special_tokens=not self.template.chat, verbose=False)

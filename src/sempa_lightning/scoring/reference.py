@@ -120,7 +120,8 @@ class Cached:
     A candidate is known by its token ids, under the reference's weights and the precision of the pass; nothing else
     changes a log-probability, so runs with another learning rate, β, rank, seed or layout of batches compute none
     again. A row that is not there yet is scored when it is needed, so a first run takes no longer than one without
-    a cache.
+    a cache. Batches with candidates of other anchors are scored live and not kept: hardly any of these pairs comes a
+    second time, so that the cache would grow with every epoch and be of no use.
 
     Args:
         policy: As for every reference.
@@ -139,6 +140,8 @@ class Cached:
 
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
         """Look up; score the whole batch if a candidate of it is missing."""
+        if any(row.num_in_batch for row in batch.rows):
+            return self._live.logps(policy, batch)
         cache = self._cache(policy)
         keys = [key(row.prompt_ids, completion) for row in batch.rows for completion in row.completion_ids]
         known = cache.get(keys)

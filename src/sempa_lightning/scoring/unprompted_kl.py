@@ -13,7 +13,8 @@ from sempa_lightning.types import PreferenceBatch, padded
 def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Float[Tensor, " anchors"]:
     """KL(policy ‖ reference) on the candidates of each anchor as one plain text, without the prompt, in nats.
 
-    Of the next-token distributions, averaged over the tokens of the text: the candidates in a row, without end tokens.
+    Of the next-token distributions, averaged over the tokens of the text: the row's own candidates one after the other,
+    without end tokens. Candidates of other anchors are texts of theirs already.
     This holds the language model in place on plain text of several sentences, and leaves the policy free where
     preferences speak. Gradients flow to the policy.
 
@@ -21,7 +22,7 @@ def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatc
         UserError: If there is no reference model.
     """
     device = batch.candidate_mask.device
-    texts = [[token for completion in row.completion_ids for token in completion[:-1]] for row in batch.rows]
+    texts = [[token for completion in row.own_completion_ids for token in completion[:-1]] for row in batch.rows]
     input_ids = padded(texts, 0).to(device)
     lengths = torch.tensor([*map(len, texts)], device=device)
     mask = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]

@@ -10,6 +10,7 @@ from lightning import Trainer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from sempa_lightning.data.negatives import Negatives
 from sempa_lightning.data.preferences import PreferenceCollator, PreferenceDataModule
 from sempa_lightning.data.sources.triplets import Triplets
 from sempa_lightning.data.table import FileTable
@@ -63,6 +64,7 @@ def datamodule(tmp_path: Path, *, train: int = 10, dev: int = 3, **changes: Any)
         "group": False,
         "max_rows": None,
         "max_rejected": None,
+        "negatives": Negatives(given=True, in_batch=0),
         "batch_size": 4,
         "layout": Padded(),
         "micro_batch_tokens": 48,
@@ -250,6 +252,53 @@ def test_the_layout_lays_out_every_batch(tmp_path):
     found = batches(module.train_dataloader()) + batches(module.val_dataloader())
     assert all(isinstance(batch.sequences, PackedSequences) for batch in found)
     assert all(len(batch.sequences.input_ids) == len(batch.rows) for batch in found)
+
+
+def test_the_manifest_tells_what_steps_are_made_of(tmp_path):
+    """Steps of 4, 4 and 2 rows; even ones bring one rejected, odd ones two. Two others have at most one to give."""
+    module = ready(datamodule(tmp_path, negatives=Negatives(given=True, in_batch=2)))
+    found = json.loads(json.dumps(module.counts))["train"]["as_trained"]
+    rows = [row for step in module.train_dataloader() for batch in step.micro_batches for row in batch.rows]
+    assert found["rows"] == len(rows) == 10
+    assert found["candidates"] == {
+        str(size): sum(len(row.completion_ids) == size for row in rows)
+        for size in sorted({len(row.completion_ids) for row in rows})
+    }
+    assert found["given"] == {"1": 5, "2": 5}
+    assert found["in_batch"] == {"1": 2, "2": 8}
+    assert len(found["examples"]) == 3
+    for example in found["examples"]:
+        (number,) = {int(text.split()[0][1:]) for text in example["chosen"]}
+        assert example["prompt"] == f"say w{number} again"
+        assert example["chosen"] == [f"w{number} w1"]
+        assert example["given"] == ["w0"] * (number % 2) + [f"w{number + 1} w2 w3"]
+        assert all(text.endswith(" w1") and text not in example["chosen"] for text in example["in_batch"])
+    assert str(module).splitlines()[-1] == "as trained, the first 10 rows: " + ", ".join(
+        f"K={size}: {number}" for size, number in found["candidates"].items()
+    )
+    assert len(str(ready(datamodule(tmp_path))).splitlines()) == 2
+
+
+def test_rows_need_no_rejected_where_none_is_taken(tmp_path):
+    strict, module = datamodule(tmp_path), datamodule(tmp_path, negatives=Negatives(given=False, in_batch=1))
+    pairs = [{"a": "w1", "c": "w2", "r": []}, {"a": "w3", "c": "w4", "r": "w4"}]
+    strict._sources["train"] = module._sources["train"] = source(tmp_path, "pairs", pairs)
+    with pytest.raises(UserError, match="no usable row"):
+        ready(strict)
+    (step,) = ready(module).train_dataloader()
+    assert sorted(row.completion_ids for batch in step.micro_batches for row in batch.rows) == [
+        [ids("w2 </s>"), ids("w4 </s>")],
+        [ids("w4 </s>"), ids("w2 </s>")],
+    ]
+
+
+@pytest.mark.parametrize(("batch_size", "train", "dev"), [(3, 10, 3), (2, 10, 3), (1, 2, 2)])
+def test_a_step_of_one_row_is_refused_before_training_where_others_are_needed(tmp_path, batch_size, train, dev):
+    sizes = {"batch_size": batch_size, "train": train, "dev": dev}
+    with pytest.raises(UserError, match=rf"has a single one.*set data.batch_size to another number than {batch_size}"):
+        ready(datamodule(tmp_path, **sizes, negatives=Negatives(given=False, in_batch=1)))
+    for negatives in (Negatives(given=True, in_batch=1), Negatives(given=False, in_batch=0)):
+        assert ready(datamodule(tmp_path, **sizes, negatives=negatives)).counts["train"]["kept"] == train
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -74,6 +74,13 @@ def test_equals_one_text_at_a_time_with_an_adapter(tiny_llama, batch, target_mod
     torch.testing.assert_close(found, one_text_at_a_time(policy, reference), rtol=1e-4, atol=1e-6)
 
 
+def test_candidates_of_others_are_not_counted(policy, batch):
+    reference = Frozen(policy)
+    moved(policy)
+    more = [row._replace(completion_ids=[*row.completion_ids, [50, 51, 0]], num_in_batch=1) for row in ROWS]
+    assert torch.equal(unprompted_kl(policy, reference, pad(more, 0)), unprompted_kl(policy, reference, batch))
+
+
 def test_the_layout_does_not_matter(policy, batch):
     reference = Frozen(policy)
     moved(policy)

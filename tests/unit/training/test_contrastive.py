@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sempa_lightning.data.negatives import Negatives
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.info_nce import InfoNce
 from sempa_lightning.models.adapters import FullFineTuning
@@ -90,6 +91,16 @@ def test_rejected_candidates_are_left_out_on_demand(policy, rows):
     without = [row._replace(sentence_ids=row.sentence_ids[:2]) for row in rows]
     (with_them,), (alone,) = (list(objective(policy, NoReference(policy), step(some))) for some in (rows, without))
     torch.testing.assert_close(with_them.losses, alone.losses)
+
+
+def test_candidates_of_others_are_no_hard_negatives(policy, rows):
+    """Preferences get them; an anchor's own negatives stay those that its row has."""
+    objective = Contrastive(LOSS, READOUT, negatives=True, kl_weight=0.0)
+    for negatives in (Negatives(given=True, in_batch=2), Negatives(given=False, in_batch=1)):
+        mixed = negatives(rows, 10**6)
+        assert mixed[0].completion_ids != rows[0].completion_ids
+        (alone,), (found,) = (list(objective(policy, NoReference(policy), step(some))) for some in (rows, mixed))
+        assert torch.equal(found.losses, alone.losses)
 
 
 def test_the_divergence_is_added(policy, rows):

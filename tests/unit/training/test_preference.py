@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.adapters import FullFineTuning
 from sempa_lightning.scoring.logps import completion_logps
+from sempa_lightning.scoring.padded import pad
 from sempa_lightning.scoring.reference import Frozen
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
 from sempa_lightning.training.objectives.preference import Preference
@@ -39,3 +41,10 @@ def test_terms_add_up(policy, batch):
     (plain,) = Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, reference, step)
     torch.testing.assert_close(plain.losses, preference)
     assert "kl" not in plain.metrics, "what is not computed is not logged"
+
+
+def test_a_row_without_rejected(policy, batch):
+    rows = [batch.rows[0], batch.rows[1]._replace(completion_ids=batch.rows[1].completion_ids[:1])]
+    step = StepBatch([pad(rows, 0)], size=2, weight=1.0)
+    with pytest.raises(UserError, match=r"row b has no rejected candidate in its step.*negatives\.given=true"):
+        next(Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, Frozen(policy), step))

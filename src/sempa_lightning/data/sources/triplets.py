@@ -13,10 +13,10 @@ class Triplets(TableRows):
         table: The records.
         anchor: Column of the anchor, a text.
         chosen: Column of what is chosen: a text, or a list of texts with the best first.
-        rejected: Column of what is rejected: a text or a list of texts.
+        rejected: Column of what is rejected: a text or a list of texts; null if there is none.
     """
 
-    def __init__(self, table: Table, *, anchor: str, chosen: str, rejected: str) -> None:
+    def __init__(self, table: Table, *, anchor: str, chosen: str, rejected: str | None) -> None:
         super().__init__(table)
         self._anchor = anchor
         self._chosen = chosen
@@ -26,4 +26,5 @@ class Triplets(TableRows):
         anchor = cell(record, self._anchor, where)
         if not isinstance(anchor, str):
             raise UserError(f"{where}: {self._anchor!r} is {type(anchor).__name__}, not text")
-        return Row(anchor, texts(record, self._chosen, where), texts(record, self._rejected, where))
+        rejected = () if self._rejected is None else texts(record, self._rejected, where)
+        return Row(anchor, texts(record, self._chosen, where), rejected)

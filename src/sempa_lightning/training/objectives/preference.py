@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.losses import PreferenceLoss
 from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.logps import completion_logps
@@ -22,6 +23,9 @@ class Preference:
         kl_weight: Weight of KL(policy ‖ reference) per token on the candidates without their prompt
             (`unprompted_kl`). It keeps the policy from drifting on plain text; SemPA uses 0, and then it is neither
             computed nor logged.
+
+    Raises:
+        UserError: From a call, if a row has no rejected candidate.
     """
 
     def __init__(self, loss: PreferenceLoss, nll_weight: float, kl_weight: float) -> None:
@@ -35,6 +39,7 @@ class Preference:
         return (self._terms(policy, reference, batch) for batch in batches)
 
     def _terms(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Terms:
+        _check_rejected(batch)
         logps = completion_logps(policy, batch)
         log_ratios = logps - reference.logps(policy, batch)
         preference = self._loss(log_ratios, batch.candidate_mask, batch.num_chosen)
@@ -59,3 +64,12 @@ class Preference:
             losses = losses + self._kl_weight * kl
             metrics |= {"loss": losses.detach(), "kl": kl.detach()}
         return Terms(losses, {name: values.sum() for name, values in metrics.items()})
+
+
+def _check_rejected(batch: PreferenceBatch) -> None:
+    for row in batch.rows:
+        if len(row.completion_ids) == row.num_chosen:
+            raise UserError(
+                f"row {row.id} has no rejected candidate in its step, and a preference needs one: set"
+                " data.negatives.given=true, or data.negatives.in_batch=1 and a larger data.batch_size"
+            )
