@@ -5,16 +5,17 @@ import torch
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype", "objective"),
+    ("precision", "dtype", "choice"),
     [
-        ("32-true", torch.float32, "preference"),
-        ("64-true", torch.float64, "preference_nll_kl"),
-        ("64-true", torch.float64, "joint"),
+        ("32-true", torch.float32, "objective=preference"),
+        ("64-true", torch.float64, "objective=preference_nll_kl"),
+        ("64-true", torch.float64, "objective=joint"),
+        ("64-true", torch.float64, "objective=preference loss=mpo"),  # which compares the rows of a step
     ],
 )
-def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype, objective):
+def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype, choice):
     """Five steps, four of 8 rows and one of 7, in one forward pass each or in several."""
-    words = [*every_step, f"trainer.precision={precision}", f"objective={objective}", "data.max_rows=39"]
+    words = [*every_step, f"trainer.precision={precision}", *choice.split(), "data.max_rows=39"]
     whole, parts = (
         steps(train(tmp_path / str(tokens), f"data.micro_batch_tokens={tokens}", *words)) for tokens in (4096, 256)
     )

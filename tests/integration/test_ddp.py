@@ -26,15 +26,16 @@ def probes(run):
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype", "objective"),
+    ("precision", "dtype", "choice"),
     [
-        ("32-true", torch.float32, "preference"),
-        ("64-true", torch.float64, "preference_nll_kl"),
-        ("64-true", torch.float64, "joint"),
+        ("32-true", torch.float32, "objective=preference"),
+        ("64-true", torch.float64, "objective=preference_nll_kl"),
+        ("64-true", torch.float64, "objective=joint"),
+        ("64-true", torch.float64, "objective=preference loss=mpo"),  # which compares the rows of a step
     ],
 )
-def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype, objective):
-    words = [*every_step, *UNEVEN, f"trainer.precision={precision}", f"objective={objective}"]
+def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype, choice):
+    words = [*every_step, *UNEVEN, f"trainer.precision={precision}", *choice.split()]
     done = command(tmp_path / "two", *words, *TWO)
     assert done.returncode == 0, done.stderr
     one, two = train(tmp_path / "one", *words), RunDir(tmp_path / "two")
