@@ -1,5 +1,6 @@
 """Laws of the preference losses of `conf/loss`: some hold for every one, the others exactly where they are declared."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,12 @@ def test_inputs_are_not_changed(loss, scores):
     copies = [part.clone() for part in scores]
     loss(scores)
     assert all(torch.equal(part, copy) for part, copy in zip(scores, copies, strict=True))
+
+
+def test_the_documented_laws_are_the_declared_ones():
+    page = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    letters = dict(zip("CRNSOLTF", Law, strict=True))
+    found = dict(re.findall(r"^\| `(\w+)` \|.*\| ([CRNSOLTF]+) \|$", page, re.MULTILINE))
+    assert found.keys() == {file.stem for file in FILES}
+    for file in FILES:
+        assert {letters[letter] for letter in found[file.stem]} == load(file).laws, file.stem
