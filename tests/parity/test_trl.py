@@ -120,7 +120,14 @@ def scores(side_by_side):
         logps, reference_logps = (
             completion_logps(model, batch) for model in (side_by_side.policy, side_by_side.reference)
         )
-    return CandidateScores(logps, logps - reference_logps, *batch[3:1:-1], batch.num_chosen, torch.tensor(0.0))
+    return CandidateScores(
+        logps,
+        logps - reference_logps,
+        batch.completion_lengths,
+        batch.candidate_mask,
+        batch.num_chosen,
+        center=torch.tensor(0.0),
+    )
 
 
 CASES = {

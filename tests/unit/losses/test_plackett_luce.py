@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce, plackett_luce
 
 
@@ -138,3 +139,11 @@ def test_gradient_is_that_of_finite_differences(factors):
     mask = torch.arange(4) < torch.tensor([4, 2, 3])[:, None]
     num_factors = torch.tensor([factors, 1, min(factors, 3)])
     assert torch.autograd.gradcheck(lambda s: plackett_luce(s, mask, num_factors), (scores,))
+
+
+def test_a_ranking_that_is_none():
+    """As it comes from a command line: the run-time checks of these tests would stop it in the constructor."""
+    loss = PlackettLuce(beta=0.1)
+    object.__setattr__(loss, "ranking", "best")
+    with pytest.raises(UserError, match=r"loss\.ranking=best is neither top nor full"):
+        loss.__post_init__()

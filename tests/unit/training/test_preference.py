@@ -179,7 +179,7 @@ def test_pieces_of_a_step_add_up(moved, loss):
     rejected = torch.stack([ratios[0, 1], ratios[1, 1:].mean(), ratios[2, 2]])
     center = ((ratios[:, 0].mean() + rejected.mean()) / 2).item()
     assert abs(center) > 0.1
-    expected = loss(scores_of(policy, reference, pad(ROWS, 0), center)._replace())
+    expected = loss(scores_of(policy, reference, pad(ROWS, 0), center))
     assert losses == pytest.approx(expected.tolist(), abs=1e-6)
     for pieces in ([ROWS[:1], ROWS[1:]], [[row] for row in ROWS]):
         found, parts = gradient(policy, reference, loss, step(*pieces))

@@ -46,15 +46,16 @@ class Preference:
         tail_weight: float = 1.0,
     ) -> None:
         check("objective.tail_weight", tail_weight, lambda weight: 0 <= weight <= 1, "from 0 to 1")
-        self._reference_free, name = Law.REFERENCE_FREE in loss.laws, type(loss).__name__
-        if not isinstance(divergence, ReverseKl) and (self._reference_free or Law.SHIFT_FREE not in loss.laws):
+        name, reference_free = type(loss).__name__, Law.REFERENCE_FREE in loss.laws
+        if not isinstance(divergence, ReverseKl) and (reference_free or Law.SHIFT_FREE not in loss.laws):
             raise UserError(
                 f"{name} does not look at differences of log-ratios alone, which a divergence needs: set"
                 " divergence=reverse_kl or another loss"
             )
-        if tail_weight != 1 and self._reference_free:
+        if tail_weight != 1 and reference_free:
             raise UserError(f"{name} takes no log-ratios, which objective.tail_weight is for: set it to 1.0")
         self._loss = loss
+        self._reference_free = reference_free
         self._nll_weight = nll_weight
         self._kl_weight = kl_weight
         self._divergence = divergence
