@@ -15,7 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from peers import BATCH_SIZE, attach_lora, component, fit_length, fit_rows, gpt2_tokenizer, small_model, tell
-from sempa_lightning.losses.plackett_luce import PlackettLuce
+from sempa_lightning.losses.plackett_luce import plackett_luce
 from sempa_lightning.models.causal_lm import decoder
 from sempa_lightning.scoring.head import lm_head
 from sempa_lightning.scoring.logps import completion_logps
@@ -88,13 +88,13 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     tokenizer = gpt2_tokenizer()
     policy = attach_lora(small_model(tokenizer))
-    layout, loss = component("scoring/packed.yaml"), PlackettLuce(0.1)
+    layout = component("scoring/packed.yaml")
     rows = [row for _, row in fit_rows(tokenizer, fit_length(policy), BATCH_SIZE * args.steps)]
     batches = [layout(rows[at : at + BATCH_SIZE], 0) for at in range(0, len(rows), BATCH_SIZE)]
 
     def step(number: int) -> None:
         batch = batches[number % len(batches)]
-        losses = loss(completion_logps(policy, batch), batch.candidate_mask, batch.num_chosen)
+        losses = plackett_luce(0.1 * completion_logps(policy, batch), batch.candidate_mask, batch.num_chosen)
         losses.mean().backward()
         policy.zero_grad()
 

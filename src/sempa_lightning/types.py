@@ -6,6 +6,7 @@ Dimension legend, used in every shape annotation of the package:
 * `candidates`: completions of one anchor, the chosen ones first
 * `sequences`: rows of token ids of a forward pass: prompt + completion of one candidate, or of many
 * `scored`: tokens of completions, end tokens included
+* `positions`: places in a completion, as many as the longest has
 * `tokens`: positions of a sequence, padding included
 * `vocab`, `hidden`: the widths of the language model's output and of its hidden states
 * `width`: that of a pooled vector: `hidden`, or more where a pooling puts several vectors side by side
@@ -90,7 +91,7 @@ class PackedSequences(NamedTuple):
         run_ends: Column at which the run of each token ends; 0 at padding.
         predictors: Place, in the flattened sequences, of the token whose state predicts each scored token.
         targets: The scored tokens, completions and end tokens.
-        candidates: Place of each scored token's candidate in the flattened `candidate_mask`.
+        places: Where each scored token belongs in the flattened anchors × candidates × positions.
     """
 
     input_ids: Int[Tensor, "sequences tokens"]
@@ -98,7 +99,7 @@ class PackedSequences(NamedTuple):
     run_ends: Int[Tensor, "sequences tokens"]
     predictors: Int[Tensor, " scored"]
     targets: Int[Tensor, " scored"]
-    candidates: Int[Tensor, " scored"]
+    places: Int[Tensor, " scored"]
 
     @property
     def live(self) -> Bool[Tensor, "sequences tokens"]:
@@ -143,13 +144,49 @@ class PreferenceBatch(NamedTuple):
     @property
     def rejected_mask(self) -> Bool[Tensor, "anchors candidates"]:
         """True where the anchor has that candidate and it is rejected."""
-        rank = torch.arange(self.candidate_mask.shape[1], device=self.candidate_mask.device)
-        return self.candidate_mask & (rank >= self.num_chosen[:, None])
+        return _rejected(self.candidate_mask, self.num_chosen)
 
     def to(self, device: torch.device) -> "PreferenceBatch":
         """Move the tensors to a device."""
         sequences = type(self.sequences)(*(tensor.to(device) for tensor in self.sequences))
         return PreferenceBatch(self.rows, sequences, *(tensor.to(device) for tensor in self[2:]))
+
+
+class CandidateScores(NamedTuple):
+    """What a preference loss sees of some anchors; absent candidates may hold anything.
+
+    Attributes:
+        policy_logps: Log-probability of each completion under the policy, in nats, summed over its tokens.
+        log_ratios: The same less that under the reference; NaN where the loss takes no reference.
+        completion_lengths: Scored tokens of each candidate, end token included; 0 where it is absent.
+        candidate_mask: True where the anchor has that candidate; live candidates come before absent ones.
+        num_chosen: How many leading candidates are chosen, best first.
+        center: Half the first chosen's log-ratio and half the mean of the rejected ones', mean over all anchors of the
+            step, without gradient; NaN unless the loss depends on the other rows of its step.
+    """
+
+    policy_logps: Float[Tensor, "anchors candidates"]
+    log_ratios: Float[Tensor, "anchors candidates"]
+    completion_lengths: Int[Tensor, "anchors candidates"]
+    candidate_mask: Bool[Tensor, "anchors candidates"]
+    num_chosen: Int[Tensor, " anchors"]
+    center: Float[Tensor, ""]
+
+    @property
+    def rejected_mask(self) -> Bool[Tensor, "anchors candidates"]:
+        """True where the anchor has that candidate and it is rejected."""
+        return _rejected(self.candidate_mask, self.num_chosen)
+
+    def per_token(self, values: Float[Tensor, "anchors candidates"]) -> Float[Tensor, "anchors candidates"]:
+        """Values that are sums over the tokens of each completion, as means."""
+        return values / self.completion_lengths.clamp(min=1)
+
+
+def _rejected(
+    candidate_mask: Bool[Tensor, "anchors candidates"], num_chosen: Int[Tensor, " anchors"]
+) -> Bool[Tensor, "anchors candidates"]:
+    rank = torch.arange(candidate_mask.shape[1], device=candidate_mask.device)
+    return candidate_mask & (rank >= num_chosen[:, None])
 
 
 class TextBatch(NamedTuple):

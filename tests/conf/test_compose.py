@@ -20,8 +20,8 @@ OPTIONS = sorted(f"{path.parent.relative_to(CONF)}={path.stem}" for path in CONF
 # The whole surface: a key more or less is a decision.
 TOP_LEVEL_KEYS = {
     "train": {
-        "adapter", "callbacks", "compile", "data", "eval", "logger", "loss", "max_grad_norm", "model", "monitor",
-        "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
+        "adapter", "callbacks", "compile", "data", "divergence", "eval", "logger", "loss", "max_grad_norm", "model",
+        "monitor", "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
         "scheduler", "scoring", "seed", "trainer",
     },
     "evaluate": {

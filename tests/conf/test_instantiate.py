@@ -41,15 +41,19 @@ NOT_HERE = {
 # Options that only go together; the other options are spread over these runs.
 BUNDLES = [
     ["model=scratch_llama", "data=wikipedia", "adapter=none", "reference=frozen", "objective=next_token"],
-    ["model=tiny_random", "data=swift", "adapter=none", "reference=none", "objective=preference"],
+    ["model=tiny_random", "data=swift", "adapter=none", "reference=none", "objective=preference", "loss=simpo"],
     ["model=tiny_random", "data=trl", "adapter=saved", "reference=frozen", "objective=preference"],
     ["model=tiny_random", "data=demo", "adapter=lora", "reference=adapter_disabled", "callbacks=default"],
     ["model=tiny_random", "data=mined", "objective=sft", "data/negatives=none"],
+    ["divergence=alpha", "loss=sigmoid"],
+    ["divergence=forward_kl", "loss=hinge"],
+    ["divergence=jensen_shannon", "loss=exo"],
 ]
 # Groups that a run has no use for, so that their options would not be tried in it.
 IDLE = {
-    "objective=next_token": {"loss", "prompt", "callbacks", "data/negatives"},
-    "objective=sft": {"loss", "reference"},
+    "objective=next_token": {"loss", "divergence", "prompt", "callbacks", "data/negatives"},
+    "objective=sft": {"loss", "divergence", "reference"},
+    "objective=contrastive": {"loss", "divergence"},
     "reference=none": {"eval"},
     # What trains the readout cannot train every one.
     **{option: {"readout"} for option in ("objective=joint", "objective=contrastive", "model=nano")},

@@ -8,7 +8,7 @@ import torch
     ("precision", "dtype", "choice"),
     [
         ("32-true", torch.float32, ["objective=preference"]),
-        ("64-true", torch.float64, ["objective=preference_nll_kl"]),
+        ("64-true", torch.float64, ["objective=preference_nll_kl", "loss=mpo"]),  # sees the whole step
         ("64-true", torch.float64, ["objective=joint"]),
         ("64-true", torch.float64, ["objective=joint", "data.negatives.in_batch=3"]),
     ],

@@ -83,6 +83,7 @@ def test_no_row_is_short_enough(told):
         ("loss", "loss"),
         ("+loss.gamma=1", "gamma"),
         ("loss._target_=sempa_lightning.losses.plackett_lace.PlackettLuce", "plackett_lace"),
+        ("loss.beta=-0.1", "loss.beta=-0.1 is not above 0"),
         ("trainer=gpu", "gpu"),
         ("trainer.precision=12", "12"),
         ("adapter=saved", "adapter.path"),
@@ -100,6 +101,20 @@ def test_no_row_is_short_enough(told):
 )
 def test_a_config_that_cannot_be(told, word, expected):
     assert expected in told(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["loss=sigmoid", "loss.label_smoothing=0.5"], "loss.label_smoothing=0.5 is not at least 0 and below 0.5"),
+        (["loss=mpo", "loss.weights.bco=-1.0"], "loss.weights.bco=-1.0 is not above 0"),
+        (["loss=ipo", "divergence=alpha"], "Ipo does not look at differences of log-ratios alone"),
+        (["divergence=alpha", "divergence.alpha=0.0"], "divergence.alpha=0.0 is not above 0 and at most 1"),
+        (["objective=preference", "objective.tail_weight=2.0"], "objective.tail_weight=2.0 is not from 0 to 1"),
+    ],
+)
+def test_losses_that_cannot_be(told, words, expected):
+    assert expected in told(*words)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Laws that every preference loss of `conf/loss` must obey."""
+"""Laws of the preference losses of `conf/loss`: some hold for every one, the others exactly where they are declared."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,106 +8,169 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from sempa_lightning.losses import Law, PreferenceLoss
+from sempa_lightning.types import CandidateScores
+
 FILES = sorted(Path(__file__).parents[2].glob("conf/loss/*.yaml"))
-ANCHORS, CANDIDATES = 12, 5
+CANDIDATES = 5
+
+
+def load(file):
+    return instantiate(OmegaConf.load(file), _convert_="all")
 
 
 def test_there_are_losses():
-    assert {"plackett_luce", "plackett_luce_full"} <= {file.stem for file in FILES}
+    assert {"plackett_luce", "plackett_luce_full", "sigmoid", "simpo", "wpo", "mpo"} <= {file.stem for file in FILES}
+    assert len(FILES) > 15
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
 def loss(request):
-    return instantiate(OmegaConf.load(request.param), _convert_="all")
+    return load(request.param)
 
 
-@pytest.fixture
-def batch():
-    """Random log-ratios of a size that occurs, a ragged mask, one or two chosen."""
+@pytest.fixture(scope="module")
+def scores():
+    """Log-ratios from a tenth of a nat to 2,000, a ragged mask, one or two chosen, lengths of 1 to 30 tokens."""
     generator = torch.Generator().manual_seed(0)
-    log_ratios = 10 * torch.randn(ANCHORS, CANDIDATES, generator=generator, dtype=torch.float64)
-    counts = torch.arange(ANCHORS) % (CANDIDATES - 2) + 3
+    sizes = torch.logspace(-1, 3.3, 120, dtype=torch.float64)
+    shape = (len(sizes), CANDIDATES)
+    counts = torch.arange(len(sizes)) % (CANDIDATES - 2) + 3
     mask = torch.arange(CANDIDATES) < counts[:, None]
-    return log_ratios.masked_fill(~mask, 0.0), mask, torch.arange(ANCHORS) % 2 + 1
+    log_ratios = sizes[:, None] * torch.randn(shape, generator=generator, dtype=torch.float64)
+    lengths = torch.randint(1, 31, shape, generator=generator)
+    policy_logps = -lengths * (0.1 + torch.rand(shape, generator=generator, dtype=torch.float64))
+    return CandidateScores(
+        policy_logps.masked_fill(~mask, 0.0),
+        log_ratios.masked_fill(~mask, 0.0),
+        lengths.masked_fill(~mask, 0),
+        mask,
+        torch.arange(len(sizes)) % 2 + 1,
+        torch.tensor(1.3, dtype=torch.float64),
+    )
 
 
-def test_one_finite_loss_for_each_anchor(loss, batch):
-    losses = loss(*batch)
-    assert losses.shape == (ANCHORS,)
+def moved(loss, scores, change):
+    """Scores, changed: log-ratios, as if the reference had moved, or the policy's where there is no reference."""
+    name = "policy_logps" if Law.REFERENCE_FREE in loss.laws else "log_ratios"
+    return scores._replace(**{name: getattr(scores, name) + change})
+
+
+def reordered(scores):
+    """The rejected candidates of each anchor backwards."""
+    order = torch.arange(CANDIDATES).repeat(len(scores.num_chosen), 1)
+    counts = scores.candidate_mask.sum(-1).tolist()
+    for row, (chosen, count) in enumerate(zip(scores.num_chosen.tolist(), counts, strict=True)):
+        order[row, chosen:count] = order[row, chosen:count].flip(0)
+    return scores._replace(**{name: getattr(scores, name).gather(1, order) for name in scores._fields[:3]})
+
+
+def raised(loss, scores, column):
+    """Half a nat more, and 50 nats more, for the candidate of a column where it is rejected or the first."""
+    is_it = torch.arange(CANDIDATES) == column
+    is_it = is_it & (scores.rejected_mask if column else scores.candidate_mask)
+    return [loss(moved(loss, scores, size * is_it)) for size in (0.5, 50.0)]
+
+
+def same(one, other):
+    return torch.allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def never_above(one, other):
+    return bool((one <= other + 1e-9 * (1 + other.abs())).all())
+
+
+LAWS = {
+    Law.CHOSEN_LOWERS: lambda loss, scores: all(never_above(one, loss(scores)) for one in raised(loss, scores, 0)),
+    Law.REJECTED_RAISES: lambda loss, scores: all(
+        never_above(loss(scores), one) for column in range(1, CANDIDATES) for one in raised(loss, scores, column)
+    ),
+    Law.NEVER_NEGATIVE: lambda loss, scores: bool((loss(scores) >= 0).all()),
+    Law.SHIFT_FREE: lambda loss, scores: same(loss(moved(loss, scores, 7.0)), loss(scores)),
+    Law.ORDER_FREE: lambda loss, scores: same(loss(reordered(scores)), loss(scores)),
+    Law.LENGTH_FREE: lambda loss, scores: same(
+        loss(scores._replace(completion_lengths=scores.completion_lengths.roll(1, 1) + 1)), loss(scores)
+    ),
+    Law.STEP_FREE: lambda loss, scores: same(loss(scores._replace(center=scores.center - 3)), loss(scores)),
+    Law.REFERENCE_FREE: lambda loss, scores: same(
+        loss(scores._replace(log_ratios=scores.log_ratios.roll(1, 0))), loss(scores)
+    ),
+}
+
+
+@pytest.mark.parametrize("law", Law)
+def test_a_law_holds_where_it_is_declared_and_nowhere_else(loss, scores, law):
+    assert LAWS[law](loss, scores) == (law in loss.laws), law.value
+
+
+@pytest.mark.parametrize("law", Law)
+def test_each_law_is_declared_by_some_and_not_by_all(law):
+    assert 0 < sum(law in load(file).laws for file in FILES) < len(FILES)
+
+
+def test_every_loss_is_one(loss, scores):
+    assert isinstance(loss, PreferenceLoss)
+    losses = loss(scores)
+    assert losses.shape == scores.num_chosen.shape
     assert losses.isfinite().all()
 
 
-def test_raising_the_first_chosen_lowers_the_loss(loss, batch):
-    log_ratios, mask, num_chosen = batch
-    raised = log_ratios.clone()
-    raised[:, 0] += 0.5
-    assert (loss(raised, mask, num_chosen) < loss(log_ratios, mask, num_chosen)).all()
+def test_a_higher_chosen_changes_the_loss(loss, scores):
+    """Else nothing would be learned."""
+    assert (raised(loss, scores, 0)[0] != loss(scores)).any()
 
 
-def test_raising_a_rejected_raises_the_loss(loss, batch):
-    """Of the only rejected; among several, a full ranking may like it."""
-    log_ratios, mask, num_chosen = batch
-    pair, one = mask & (torch.arange(CANDIDATES) < 2), torch.ones_like(num_chosen)
-    raised = log_ratios.clone()
-    raised[:, 1] += 0.5
-    assert (loss(raised, pair, one) > loss(log_ratios, pair, one)).all()
+def test_an_anchor_does_not_depend_on_the_others(loss, scores):
+    losses = loss(scores)
+    order = torch.randperm(len(losses), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loss(CandidateScores(*(part[order] for part in scores[:5]), scores.center)), losses[order])
+    assert torch.equal(loss(CandidateScores(*(part[:1] for part in scores[:5]), scores.center)), losses[:1])
 
 
-def test_a_constant_for_all_candidates_changes_nothing(loss, batch):
-    log_ratios, mask, num_chosen = batch
-    shifted = log_ratios + torch.linspace(-40, 40, ANCHORS, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(loss(shifted, mask, num_chosen), loss(log_ratios, mask, num_chosen))
-
-
-def test_the_order_of_the_rejected_matters_to_a_full_ranking_only(loss, batch):
-    log_ratios, mask, num_chosen = batch
-    permuted = log_ratios.clone()
-    for row, (count, chosen) in enumerate(zip(mask.sum(-1).tolist(), num_chosen.tolist(), strict=True)):
-        permuted[row, chosen:count] = log_ratios[row, chosen:count].flip(0)
-    before, after = loss(log_ratios, mask, num_chosen), loss(permuted, mask, num_chosen)
-    if getattr(loss, "ranking", "top") == "full":
-        several = mask.sum(-1) - num_chosen > 1
-        assert (before[several] != after[several]).all()
-    else:
-        torch.testing.assert_close(after, before)
-
-
-def test_an_anchor_does_not_depend_on_the_others(loss, batch):
-    losses = loss(*batch)
-    order = torch.randperm(ANCHORS, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loss(*(part[order] for part in batch)), losses[order])
-    assert torch.equal(loss(*(part[:1] for part in batch)), losses[:1])
-
-
-def test_absent_candidates_change_nothing(loss, batch):
-    log_ratios, mask, num_chosen = batch
-    leaf = torch.cat([log_ratios, torch.full((ANCHORS, 2), 1e3, dtype=torch.float64)], -1).requires_grad_()
-    wider = torch.cat([mask, torch.zeros(ANCHORS, 2, dtype=torch.bool)], -1)
-    losses = loss(leaf, wider, num_chosen)
+@pytest.mark.parametrize("garbage", [0.0, 1e30, torch.inf, -torch.inf, torch.nan])
+def test_absent_candidates_change_nothing(loss, scores, garbage):
+    wider = [torch.cat([part, part.new_zeros(len(part), 2)], -1) for part in scores[:4]]
+    absent = ~wider[3]
+    leaves = [part.masked_fill(absent, garbage).requires_grad_() for part in wider[:2]]
+    losses = loss(CandidateScores(*leaves, *wider[2:], *scores[4:]))
+    torch.testing.assert_close(losses, loss(scores))
     losses.sum().backward()
-    torch.testing.assert_close(losses, loss(log_ratios, mask, num_chosen))
-    assert torch.equal(leaf.grad[~wider], torch.zeros(int((~wider).sum()), dtype=torch.float64))
+    found = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    assert len(found) == 1, "gradients flow to log-ratios, or to the policy alone, and weights have none"
+    assert torch.equal(found[0][absent], torch.zeros(int(absent.sum()), dtype=torch.float64))
+    assert found[0].isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4])
-def test_large_log_ratios_stay_finite(loss, batch, size):
-    _, mask, num_chosen = batch
-    log_ratios = torch.zeros(mask.shape)
-    log_ratios[:, 0] = size / loss.beta
-    log_ratios.requires_grad_()
-    losses = loss(log_ratios, mask, num_chosen)
+@pytest.mark.parametrize("column", [0, 1])
+def test_large_scores_stay_finite(loss, scores, size, column):
+    num_chosen = torch.ones_like(scores.num_chosen)
+    change = torch.zeros(scores.candidate_mask.shape)
+    change[:, column] = size / loss.beta
+    change.requires_grad_()
+    start = CandidateScores(*(part.float() * 0 for part in scores[:2]), *scores[2:4], num_chosen, torch.tensor(0.0))
+    losses = loss(moved(loss, start, change))
     losses.sum().backward()
     assert losses.isfinite().all()
-    assert log_ratios.grad.isfinite().all()
+    assert change.grad.isfinite().all()
 
 
-def test_gradient_is_that_of_finite_differences(loss, batch):
-    log_ratios, mask, num_chosen = batch
-    leaf = (log_ratios / 10).requires_grad_()
-    assert torch.autograd.gradcheck(lambda values: loss(values, mask, num_chosen), (leaf,))
+def test_gradient_is_that_of_finite_differences(loss, scores):
+    start = CandidateScores(*(part[40:50] for part in scores[:5]), scores.center)
+    change = torch.zeros(start.candidate_mask.shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda change: loss(moved(loss, start, change)), (change,))
 
 
-def test_inputs_are_not_changed(loss, batch):
-    copies = [part.clone() for part in batch]
-    loss(*batch)
-    assert all(torch.equal(part, copy) for part, copy in zip(batch, copies, strict=True))
+def test_inputs_are_not_changed(loss, scores):
+    copies = [part.clone() for part in scores]
+    loss(scores)
+    assert all(torch.equal(part, copy) for part, copy in zip(scores, copies, strict=True))
+
+
+def test_the_documented_laws_are_the_declared_ones():
+    page = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    letters = dict(zip("CRNSOLTF", Law, strict=True))
+    found = dict(re.findall(r"^\| `(\w+)` \|.*\| ([CRNSOLTF]+) \|$", page, re.MULTILINE))
+    assert found.keys() == {file.stem for file in FILES}
+    for file in FILES:
+        assert {letters[letter] for letter in found[file.stem]} == load(file).laws, file.stem

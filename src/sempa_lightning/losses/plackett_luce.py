@@ -7,6 +7,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sempa_lightning.errors import UserError
+from sempa_lightning.losses import Law
+from sempa_lightning.losses.check import check_beta
+from sempa_lightning.types import CandidateScores
+
+_FULL = frozenset({Law.CHOSEN_LOWERS, Law.NEVER_NEGATIVE, Law.SHIFT_FREE, Law.LENGTH_FREE, Law.STEP_FREE})
+
 
 def plackett_luce(
     scores: Float[Tensor, "anchors candidates"],
@@ -51,7 +58,7 @@ def plackett_luce(
 
 @dataclass(frozen=True)
 class PlackettLuce:
-    """Plackett-Luce over implicit rewards β · log-ratio.
+    """Plackett-Luce over implicit rewards β · log-ratio, over all candidates of an anchor at once.
 
     Attributes:
         beta: Scale of the implicit rewards; the paper's run used 0.1.
@@ -62,12 +69,18 @@ class PlackettLuce:
     beta: float
     ranking: Literal["top", "full"] = "top"
 
-    def __call__(
-        self,
-        log_ratios: Float[Tensor, "anchors candidates"],
-        candidate_mask: Bool[Tensor, "anchors candidates"],
-        num_chosen: Int[Tensor, " anchors"],
-    ) -> Float[Tensor, " anchors"]:
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        check_beta(self.beta)
+        if self.ranking not in ("top", "full"):
+            raise UserError(f"loss.ranking={self.ranking} is neither top nor full")
+
+    @property
+    def laws(self) -> frozenset[Law]:
+        """A full ranking may like one rejected above another."""
+        return _FULL if self.ranking == "full" else _FULL | {Law.REJECTED_RAISES, Law.ORDER_FREE}
+
+    def __call__(self, scores: CandidateScores) -> Float[Tensor, " anchors"]:
         """Compute the loss of each anchor (see `plackett_luce`)."""
-        num_factors = num_chosen if self.ranking == "top" else candidate_mask.sum(-1)
-        return plackett_luce(self.beta * log_ratios, candidate_mask, num_factors)
+        num_factors = scores.num_chosen if self.ranking == "top" else scores.candidate_mask.sum(-1)
+        return plackett_luce(self.beta * scores.log_ratios, scores.candidate_mask, num_factors)

@@ -1,7 +1,9 @@
 """Log-probabilities of completions, whatever the layout."""
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
@@ -16,11 +18,35 @@ def completion_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor,
 
     Absent candidates are 0.
     """
+    return token_logps(policy, batch).sum(-1)
+
+
+def token_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates positions"]:
+    """Log-probability of each token of each completion, end token included, in nats, float32; 0 where there is none."""
     sequences, mask = batch.sequences, batch.candidate_mask
     if isinstance(sequences, PaddedSequences):
-        summed = padded_logps(policy, sequences)
-        return summed.new_zeros(mask.shape).masked_scatter(mask, summed)
-    return packed_logps(policy, sequences, mask.numel()).view(mask.shape)
+        logps = padded_logps(policy, sequences)
+        shape = (*mask.shape, logps.shape[-1])
+        return logps.new_zeros(shape).masked_scatter(mask[..., None], logps)
+    shape = (*mask.shape, int(batch.completion_lengths.max()))
+    return packed_logps(policy, sequences, math.prod(shape)).view(shape)
+
+
+def tail_weighted(
+    logps: Float[Tensor, "anchors candidates positions"],
+    completion_lengths: Int[Tensor, "anchors candidates"],
+    tail_weight: float,
+) -> Float[Tensor, "anchors candidates"]:
+    """Sum over tokens, in which those beyond the length of the anchor's shortest completion count `tail_weight`.
+
+    With two candidates it is the length-desensitised score of LD-DPO (Liu et al. 2024, arXiv 2409.06411), whose alpha
+    is the weight: at 1 a plain sum, at 0 one over the length that both have. With more candidates that is the length
+    of the shortest of all, so that each still has one score.
+    """
+    shortest = completion_lengths.where(completion_lengths > 0, logps.shape[-1]).amin(-1)
+    position = torch.arange(logps.shape[-1], device=logps.device)
+    beyond = position >= shortest[:, None, None]
+    return torch.where(beyond, tail_weight * logps, logps).sum(-1)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import NamedTuple
 
 import torch
@@ -46,7 +46,8 @@ class Packed:
     def __call__(self, rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
         """Fill sequences evenly, longest anchors first."""
         width = max(len(row.completion_ids) for row in rows)
-        texts = [_texts(row, place * width) for place, row in enumerate(rows)]
+        longest = max(len(completion) for row in rows for completion in row.completion_ids)
+        texts = [_texts(row, place * width, longest) for place, row in enumerate(rows)]
         sequences = [
             _Tree([text for place in places for text in texts[place]])
             for places in self._evenly([*map(_num_tokens, rows)])
@@ -57,11 +58,11 @@ class Packed:
 
         input_ids = stacked("input_ids", pad_token_id)
         scored = [
-            (index * input_ids.shape[1] + predictor, target, candidate)
+            (index * input_ids.shape[1] + predictor, target, place)
             for index, sequence in enumerate(sequences)
-            for predictor, target, candidate in sequence.scored
+            for predictor, target, place in sequence.scored
         ]
-        predictors, targets, candidates = torch.tensor(scored).unbind(-1)
+        predictors, targets, places = torch.tensor(scored).unbind(-1)
         return PreferenceBatch.of(
             rows,
             PackedSequences(
@@ -70,7 +71,7 @@ class Packed:
                 run_ends=stacked("run_ends", 0),
                 predictors=predictors,
                 targets=targets,
-                candidates=candidates,
+                places=places,
             ),
         )
 
@@ -91,17 +92,17 @@ class _Text(NamedTuple):
     Attributes:
         ids: Token ids without the last, which predicts nothing.
         completion: The scored tokens.
-        candidate: Place in the flattened `candidate_mask`.
+        place: Of the first scored token in the flattened anchors × candidates × positions.
     """
 
     ids: list[int]
     completion: list[int]
-    candidate: int
+    place: int
 
 
-def _texts(row: TokenizedRow, first: int) -> list[_Text]:
+def _texts(row: TokenizedRow, first: int, longest: int) -> list[_Text]:
     return [
-        _Text(row.prompt_ids + completion[:-1], completion, first + candidate)
+        _Text(row.prompt_ids + completion[:-1], completion, (first + candidate) * longest)
         for candidate, completion in enumerate(row.completion_ids)
     ]
 
@@ -121,12 +122,12 @@ class _Tree:
         self.input_ids: list[int] = []
         self.position_ids: list[int] = []
         self.run_ends: list[int] = []
-        self.scored: list[tuple[int, int, int]] = []  # predictor, target, candidate
+        self.scored: list[tuple[int, int, int]] = []  # predictor, target, place
         path: list[int] = []  # columns of the text before
         for text in sorted(texts):  # texts that begin alike stand beside each other
             path = self._append(text.ids, path)
             first = len(path) - len(text.completion)
-            self.scored += [(*pair, text.candidate) for pair in zip(path[first:], text.completion, strict=True)]
+            self.scored += zip(path[first:], text.completion, count(text.place))
 
     def _append(self, ids: list[int], path: list[int]) -> list[int]:
         """Let a text branch off from the one before; the columns of its tokens."""
@@ -142,8 +143,8 @@ class _Tree:
         return path
 
 
-def packed_logps(policy: nn.Module, sequences: PackedSequences, num_candidates: int) -> Float[Tensor, " candidates"]:
-    """Log-probability of each place of the flattened `candidate_mask`, 0 where no candidate is.
+def packed_logps(policy: nn.Module, sequences: PackedSequences, num_places: int) -> Float[Tensor, " places"]:
+    """Log-probability at each place of the flattened anchors × candidates × positions, 0 where no token is.
 
     The language-model head runs on the states that predict a scored token only.
     """
@@ -157,4 +158,4 @@ def packed_logps(policy: nn.Module, sequences: PackedSequences, num_candidates: 
     # What follows a prompt first is predicted once for all its candidates.
     places, predictors = torch.unique(sequences.predictors, return_inverse=True)
     logps = target_logps(states.flatten(0, 1)[places], lm_head(policy), predictors, sequences.targets)
-    return logps.new_zeros(num_candidates).index_add(0, sequences.candidates, logps)
+    return logps.new_zeros(num_places).index_copy(0, sequences.places, logps)

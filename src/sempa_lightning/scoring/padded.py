@@ -40,8 +40,8 @@ def pad(rows: Sequence[TokenizedRow], pad_token_id: int) -> PreferenceBatch:
     return PreferenceBatch.of(rows, PaddedSequences(input_ids, attention_mask, completion_mask))
 
 
-def padded_logps(policy: nn.Module, sequences: PaddedSequences) -> Float[Tensor, " candidates"]:
-    """Log-probability of each live candidate, out of the logits that the model itself computes.
+def padded_logps(policy: nn.Module, sequences: PaddedSequences) -> Float[Tensor, "candidates positions"]:
+    """Log-probability of each token of each live candidate, 0 behind its last, by the logits of the model itself.
 
     The language-model head runs on the columns of completions only.
     """
@@ -56,4 +56,4 @@ def padded_logps(policy: nn.Module, sequences: PaddedSequences) -> Float[Tensor,
     targets = sequences.input_ids[:, -logits.shape[1] :]
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logps = wide.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    return (logps * sequences.completion_mask[:, -logits.shape[1] :]).sum(-1)
+    return logps * sequences.completion_mask[:, -logits.shape[1] :]

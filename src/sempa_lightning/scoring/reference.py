@@ -170,7 +170,7 @@ class Cached:
 
 
 class NoReference:
-    """No reference at all: its log-probabilities are 0, for objectives that need none.
+    """No reference at all, for objectives that need none.
 
     Args:
         policy: Taken, like every reference does, and not used.
@@ -180,11 +180,11 @@ class NoReference:
 
     def active(self, policy: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:  # noqa: ARG002
         """Refuse: there is no model to lend."""
-        raise UserError("this needs a reference model, but reference=none")
+        raise UserError("this needs a reference model, but reference=none: choose another")
 
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:  # noqa: ARG002
-        """Zeros."""
-        return torch.zeros(batch.candidate_mask.shape, device=batch.candidate_mask.device)
+        """Refuse: a loss over log-ratios would be another one without."""
+        raise UserError("this loss needs a reference model, but reference=none: choose another, or loss=simpo")
 
     def weights(self, policy: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002
         """None."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce, plackett_luce
 
 
@@ -49,14 +50,14 @@ def test_ragged_rows_equal_the_rows_without_padding():
 
 @pytest.mark.parametrize("garbage", [0.0, 1e30, -1e30, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("ranking", ["top", "full"])
-def test_absent_candidates_do_not_matter(garbage, ranking):
+def test_absent_candidates_do_not_matter(garbage, ranking, scores_of):
     values = torch.tensor([[0.3, -1.2, 0.0, 0.0], [0.1, 0.4, -0.2, 0.9]])
     mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
     loss = PlackettLuce(beta=0.5, ranking=ranking)
 
     def run(values):
         leaf = values.clone().requires_grad_()
-        losses = loss(leaf, mask, torch.tensor([1, 1]))
+        losses = loss(scores_of(leaf, mask))
         losses.sum().backward()
         return losses.detach(), leaf.grad
 
@@ -76,29 +77,28 @@ def test_absent_candidates_do_not_matter_at_any_size_of_the_scores(score):
 
 
 @pytest.mark.parametrize("candidates", [2, 3, 4, 8])
-def test_policy_equal_to_reference_gives_ln_k(candidates):
-    mask, zeros = all_live(3, candidates), torch.zeros(3, candidates)
-    one = torch.ones(3, dtype=torch.long)
-    top = PlackettLuce(beta=0.1)(zeros, mask, one)
-    full = PlackettLuce(beta=0.1, ranking="full")(zeros, mask, one)
+def test_policy_equal_to_reference_gives_ln_k(candidates, scores_of):
+    zeros = scores_of(torch.zeros(3, candidates))
+    top = PlackettLuce(beta=0.1)(zeros)
+    full = PlackettLuce(beta=0.1, ranking="full")(zeros)
     assert top.dtype == torch.float32
     assert top.tolist() == pytest.approx([math.log(candidates)] * 3, abs=1e-6)
     assert full.tolist() == pytest.approx([math.log(math.factorial(candidates))] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("ranking", ["top", "full"])
-def test_two_candidates_are_dpo(ranking):
+def test_two_candidates_are_dpo(ranking, scores_of):
     """DPO: -ln sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)).
 
     By hand at beta 0.1. Log-ratios (0, 0), (0.1, -9.9), (-0.9, -20.9), (-5, 15): differences 0, 10, 20, -20,
     so ln(1 + e^0) = 0.693147, ln(1 + e^-1) = 0.313262, ln(1 + e^-2) = 0.126928, ln(1 + e^2) = 2.126928.
     """
     log_ratios = torch.tensor([[0.0, 0.0], [0.1, -9.9], [-0.9, -20.9], [-5.0, 15.0]])
-    losses = PlackettLuce(beta=0.1, ranking=ranking)(log_ratios, all_live(4, 2), torch.ones(4, dtype=torch.long))
+    losses = PlackettLuce(beta=0.1, ranking=ranking)(scores_of(log_ratios))
     assert losses.tolist() == pytest.approx([0.693147, 0.313262, 0.126928, 2.126928], abs=1e-6)
 
     many = 50 * torch.randn(1000, 2, generator=torch.Generator().manual_seed(1))
-    losses = PlackettLuce(beta=0.1, ranking=ranking)(many, all_live(1000, 2), torch.ones(1000, dtype=torch.long))
+    losses = PlackettLuce(beta=0.1, ranking=ranking)(scores_of(many))
     torch.testing.assert_close(losses, -F.logsigmoid(0.1 * (many[:, 0] - many[:, 1])), rtol=1e-5, atol=2e-6)
 
 
@@ -111,22 +111,22 @@ def test_several_rejected_are_softmax_dpo():
     assert plackett_luce(scores, all_live(1, 3), torch.tensor([1])).item() == pytest.approx(math.log(6), abs=1e-6)
 
 
-def test_several_chosen_keep_one_factor_each():
+def test_several_chosen_keep_one_factor_each(scores_of):
     """Two of three chosen, scores ln 1, ln 2, ln 3: -ln(1/6 * 2/5) = ln 15, and the third factor is 1."""
     log_ratios = torch.tensor([[0.0, math.log(2), math.log(3)]]) / 0.1
     top, full = PlackettLuce(beta=0.1), PlackettLuce(beta=0.1, ranking="full")
     for loss, num_chosen in ((top, 2), (full, 1), (full, 2), (top, 3)):
-        value = loss(log_ratios, all_live(1, 3), torch.tensor([num_chosen])).item()
+        value = loss(scores_of(log_ratios, num_chosen=num_chosen)).item()
         assert value == pytest.approx(math.log(15), abs=1e-5)
-    assert top(log_ratios, all_live(1, 3), torch.tensor([1])).item() == pytest.approx(math.log(6), abs=1e-5)
+    assert top(scores_of(log_ratios)).item() == pytest.approx(math.log(6), abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_large_gaps_stay_finite_with_exact_gradients(dtype):
+def test_large_gaps_stay_finite_with_exact_gradients(dtype, scores_of):
     """At ±1e4 a softmax is 0 or 1, so that the gradient is 0 (won) or ∓beta (lost): nothing between."""
     beta = 0.1
     log_ratios = torch.tensor([[1e5, -1e5], [-1e5, 1e5], [1e4, -1e4], [-1e4, 1e4]], dtype=dtype, requires_grad=True)
-    losses = PlackettLuce(beta)(log_ratios, all_live(4, 2), torch.ones(4, dtype=torch.long))
+    losses = PlackettLuce(beta)(scores_of(log_ratios))
     losses.sum().backward()
     assert losses.tolist() == pytest.approx([0, 2e4, 0, 2e3], rel=1e-6)
     expected = torch.tensor([[0, 0], [-beta, beta], [0, 0], [-beta, beta]], dtype=dtype)
@@ -139,3 +139,11 @@ def test_gradient_is_that_of_finite_differences(factors):
     mask = torch.arange(4) < torch.tensor([4, 2, 3])[:, None]
     num_factors = torch.tensor([factors, 1, min(factors, 3)])
     assert torch.autograd.gradcheck(lambda s: plackett_luce(s, mask, num_factors), (scores,))
+
+
+def test_a_ranking_that_is_none():
+    """As it comes from a command line: the run-time checks of these tests would stop it in the constructor."""
+    loss = PlackettLuce(beta=0.1)
+    object.__setattr__(loss, "ranking", "best")
+    with pytest.raises(UserError, match=r"loss\.ranking=best is neither top nor full"):
+        loss.__post_init__()

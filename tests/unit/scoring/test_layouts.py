@@ -31,7 +31,7 @@ from transformers import (
 
 from sempa_lightning.models.adapters import FullFineTuning, Lora
 from sempa_lightning.scoring.layout import Layout
-from sempa_lightning.scoring.logps import completion_logps
+from sempa_lightning.scoring.logps import completion_logps, token_logps
 from sempa_lightning.scoring.packed import Packed
 from sempa_lightning.scoring.padded import Padded, pad
 from sempa_lightning.types import TokenizedRow
@@ -130,12 +130,14 @@ def rows(request):
 
 
 def one_at_a_time(model, prompt, completion):
-    """Sum of log-probabilities of the completion: token by token, no padding, no mask, softmax in float64."""
+    """Log-probabilities of the completion: token by token, no padding, no mask, softmax in float64."""
     logits = model(input_ids=torch.tensor([prompt + completion])).logits[0].double()
-    total = torch.zeros((), dtype=torch.float64)
-    for place, token in enumerate(completion, start=len(prompt)):
-        total = total + logits[place - 1, token] - logits[place - 1].exp().sum().log()
-    return total
+    return torch.stack(
+        [
+            logits[place - 1, token] - logits[place - 1].exp().sum().log()
+            for place, token in enumerate(completion, len(prompt))
+        ]
+    )
 
 
 def expected_logps(model, rows):
@@ -143,7 +145,7 @@ def expected_logps(model, rows):
     return torch.stack(
         [
             torch.stack(
-                [one_at_a_time(model, row.prompt_ids, completion) for completion in row.completion_ids]
+                [one_at_a_time(model, row.prompt_ids, completion).sum() for completion in row.completion_ids]
                 + [torch.zeros((), dtype=torch.float64)] * (width - len(row.completion_ids))
             )
             for row in rows
@@ -190,6 +192,21 @@ def test_equals_one_sequence_at_a_time(model, rows, expected, layout):
     assert batch.candidate_mask.equal(live)
     assert (logps[live] < 0).all()
     assert logps[~live].eq(0).all()
+
+
+@torch.no_grad()
+def test_every_token_has_its_place(layout):
+    """Behind the last token of a candidate, and where none is, stands 0."""
+    model, rows = build("llama"), ROWS["a long common start"]
+    found = token_logps(model, layout(rows, PAD))
+    assert found.shape == (4, 4, 9)
+    for anchor, row in zip(found, rows, strict=True):
+        for candidate, logps in enumerate(anchor):
+            expected = torch.zeros(9, dtype=torch.float64)
+            if candidate < len(row.completion_ids):
+                completion = row.completion_ids[candidate]
+                expected[: len(completion)] = one_at_a_time(model, row.prompt_ids, completion)
+            torch.testing.assert_close(logps.double(), expected, rtol=1e-6, atol=1e-5)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The packed layout by hand, what can be read back from it, and how full it is."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,7 +31,7 @@ def random_rows(count, seed=0, start=()):
 
 def read_back(batch):
     """The rows that a batch holds, by following each scored token to what predicts it."""
-    sequences, width = batch.sequences, batch.candidate_mask.shape[1]
+    sequences, shape = batch.sequences, (*batch.candidate_mask.shape, int(batch.completion_lengths.max()))
     columns = [column.flatten().tolist() for column in sequences[:3]]
     length = sequences.input_ids.shape[1]
 
@@ -41,11 +42,13 @@ def read_back(batch):
         return [columns[0][at] for at in seen], [columns[1][at] for at in seen]
 
     found = {}
-    scored = zip(sequences.predictors.tolist(), sequences.targets.tolist(), sequences.candidates.tolist(), strict=True)
-    for predictor, target, flat in scored:
+    scored = zip(sequences.predictors.tolist(), sequences.targets.tolist(), sequences.places.tolist(), strict=True)
+    for predictor, target, place in scored:
         context, positions = read(predictor)
         assert positions == list(range(len(context))), "positions are those of the text alone"
-        prompt, completion = found.setdefault(divmod(flat, width), (context, []))
+        anchor, candidate, position = map(int, np.unravel_index(place, shape))
+        prompt, completion = found.setdefault((anchor, candidate), (context, []))
+        assert position == len(completion)
         assert context == prompt + completion, "a token is predicted from all that stand before it, in order"
         completion.append(target)
     return found
@@ -61,7 +64,8 @@ def test_two_anchors_by_hand():
     assert sequences.run_ends.tolist() == [[9, 9, 6, 5, 5, 6, 9, 9, 9]]
     assert sequences.predictors.tolist() == [2, 3, 4, 2, 5, 7, 8]
     assert sequences.targets.tolist() == [4, 5, 0, 6, 0, 9, 0]
-    assert sequences.candidates.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    # Anchors × 2 candidates × 3 positions.
+    assert sequences.places.tolist() == [0, 1, 2, 3, 4, 6, 7]
     assert sequences.live.all()
     assert batch.rows == rows
     assert batch.candidate_mask.tolist() == [[True, True], [True, False]]
@@ -79,7 +83,7 @@ def test_a_sequence_for_each_anchor_by_hand():
     assert sequences.run_ends.tolist() == [[4, 4, 4, 4], [3, 3, 3, 0]]
     assert sequences.predictors.tolist() == [2, 2, 3, 5, 6]
     assert sequences.targets.tolist() == [8, 9, 0, 4, 0]
-    assert sequences.candidates.tolist() == [3, 2, 2, 0, 0]
+    assert sequences.places.tolist() == [6, 4, 5, 0, 1]
     assert sequences.live.tolist() == [[True] * 4, [True, True, True, False]]
     # Places follow the order of the rows, not that of the sequences.
     assert batch.candidate_mask.tolist() == [[True, False], [True, True]]
@@ -126,7 +130,8 @@ def test_no_token_stands_there_twice(sequence_tokens, start):
     batch = layout(rows, PAD)
     sequences, length = batch.sequences, batch.sequences.input_ids.shape[1]
     held = [set() for _ in sequences.input_ids]
-    places = zip(sequences.predictors.tolist(), sequences.candidates.tolist(), strict=True)
+    candidates = (sequences.places // int(batch.completion_lengths.max())).tolist()
+    places = zip(sequences.predictors.tolist(), candidates, strict=True)
     for sequence, flat in {(place // length, flat) for place, flat in places}:
         anchor, candidate = divmod(flat, batch.candidate_mask.shape[1])
         text = rows[anchor].prompt_ids + rows[anchor].completion_ids[candidate][:-1]

@@ -186,9 +186,10 @@ def test_the_lent_model_scores_as_the_reference_does(lora, batch, base_logps):
     assert flags(lora) == original
 
 
-def test_no_reference_is_zero_and_lends_no_model(tiny_llama, batch):
+def test_no_reference_has_no_log_probabilities_and_lends_no_model(tiny_llama, batch):
     reference = NoReference(tiny_llama)
-    assert torch.equal(reference.logps(tiny_llama, batch), torch.zeros(2, 3))
+    with pytest.raises(UserError, match="reference=none: choose another, or loss=simpo"):
+        reference.logps(tiny_llama, batch)
     with pytest.raises(UserError, match="reference=none"), reference.active(tiny_llama):
         pass
 

@@ -1,0 +1,31 @@
+"""The check of a parameter."""
+
+from collections.abc import Callable
+
+from sempa_lightning.errors import UserError
+
+
+def check(name: str, value: object, holds: Callable[[float], bool], what: str) -> None:
+    """Refuse a parameter that is not as it must be.
+
+    Raises:
+        UserError: If it is no number, or the condition does not hold.
+
+    Example:
+        >>> check("loss.beta", 0.1, lambda beta: beta > 0, "above 0")
+        >>> check("loss.beta", 0.0, lambda beta: beta > 0, "above 0")
+        Traceback (most recent call last):
+        sempa_lightning.errors.UserError: loss.beta=0.0 is not above 0
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+        raise UserError(f"{name}={value} is not {what}")
+
+
+def check_beta(beta: float) -> None:
+    """Refuse a scale of implicit rewards that would turn preferences round, or silence them."""
+    check("loss.beta", beta, lambda beta: 0 < beta < float("inf"), "above 0")
+
+
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Refuse a share of exchanged labels that is none, or from which on the labels say the opposite."""
+    check("loss.label_smoothing", label_smoothing, lambda share: 0 <= share < 0.5, "at least 0 and below 0.5")  # noqa: PLR2004 (half)
