@@ -15,9 +15,10 @@ from sempa_lightning import train
 CONF = Path(train.__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+# A folder in experiment/ is a part of names.
 OPTIONS = sorted(
-    [f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml")]
-    + [f"experiment={path.parent.name}/{path.stem}" for path in CONF.glob("experiment/*/*.yaml")]
+    re.sub("^experiment/(.+)=", r"experiment=\1/", f"{path.parent.relative_to(CONF)}={path.stem}")
+    for path in CONF.glob("*/**/*.yaml")
 )
 
 # The whole surface: a key more or less is a decision.

@@ -7,6 +7,7 @@ import json
 import lzma
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from sempa_lightning.assets import local_path
 from sempa_lightning.entry import instantiate
 
 CONF = Path(train.__file__).parents[2] / "conf"
+# A folder in experiment/ is a part of names.
 OPTIONS = sorted(
-    [f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml")]
-    + [f"experiment={path.parent.name}/{path.stem}" for path in CONF.glob("experiment/*/*.yaml")]
+    re.sub("^experiment/(.+)=", r"experiment=\1/", f"{path.parent.relative_to(CONF)}={path.stem}")
+    for path in CONF.glob("*/**/*.yaml")
 )
 MODELS = [path.stem for path in sorted(CONF.glob("model/*.yaml"))]
 HUB_MODELS = [name for name in MODELS if OmegaConf.load(CONF / "model" / f"{name}.yaml").get("revision")]
