@@ -15,7 +15,11 @@ from sempa_lightning import train
 CONF = Path(train.__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
-OPTIONS = sorted(f"{path.parent.relative_to(CONF)}={path.stem}" for path in CONF.glob("*/**/*.yaml"))
+# A folder in experiment/ is a part of names.
+OPTIONS = sorted(
+    re.sub("^experiment/(.+)=", r"experiment=\1/", f"{path.parent.relative_to(CONF)}={path.stem}")
+    for path in CONF.glob("*/**/*.yaml")
+)
 
 # The whole surface: a key more or less is a decision.
 TOP_LEVEL_KEYS = {
@@ -265,7 +269,28 @@ def test_commands_in_comments_are_whole(compose, choice):
     module, *overrides = re.match(r"# python -m sempa_lightning\.([^:]+)", lines[bool(option)]).group(1).split()
     assert module == root
     assert not option or option in overrides
-    compose(root, *(override for override in overrides if "<" not in override))
+    assert (overrides[:1] == ["-m"]) == ("sweeper" in OmegaConf.load(path).get("hydra", {}))
+    compose(root, *(override for override in overrides if "<" not in override and override != "-m"))
+
+
+def sweeps():
+    """Every value of every axis of an experiment that is a sweep."""
+    for option in OPTIONS:
+        if option.startswith("experiment="):
+            hydra = OmegaConf.load(CONF / f"{option.replace('=', '/', 1)}.yaml").get("hydra", {})
+            for key, values in hydra.get("sweeper", {}).get("params", {}).items():
+                yield from ((option, f"{key}={value}") for value in str(values).split(","))
+
+
+def test_sweeps_were_found():
+    studies = {option for option in OPTIONS if option.startswith("experiment=study/")}
+    assert {option for option, _ in sweeps()} == studies
+    assert ("experiment=study/seeds", "seed=43") in sweeps()
+
+
+@pytest.mark.parametrize(("option", "value"), list(sweeps()))
+def test_each_value_of_a_sweep_composes(compose, option, value):
+    assert flaws("train", compose("train", option, value)) == {}
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -7,6 +7,7 @@ import json
 import lzma
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from sempa_lightning.entry import instantiate
 CONF = Path(train.__file__).parents[2] / "conf"
 # Groups of other commands, whose options no training run has.
 ELSEWHERE = {"transformation", "rows", "encoder"}
+# A folder in experiment/ is a part of names.
 OPTIONS = sorted(
-    f"{path.parent.relative_to(CONF)}={path.stem}"
+    re.sub("^experiment/(.+)=", r"experiment=\1/", f"{path.parent.relative_to(CONF)}={path.stem}")
     for path in CONF.glob("*/**/*.yaml")
     if path.parent.name not in ELSEWHERE
 )
@@ -38,6 +40,9 @@ NOT_HERE = {
     "trainer=gpu": pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 }
 
+# Sweeps add nothing to the experiments that they sweep over but values, each of which is composed in test_compose.
+SWEEPS = {option for option in OPTIONS if option.startswith("experiment=study/")}
+
 # Options that only go together; the other options are spread over these runs.
 BUNDLES = [
     ["model=scratch_llama", "data=wikipedia", "adapter=none", "reference=frozen", "objective=next_token"],
@@ -49,12 +54,21 @@ BUNDLES = [
     ["divergence=forward_kl", "loss=hinge"],
     ["divergence=jensen_shannon", "loss=exo"],
 ]
+# Models and data of experiments that do not ship with the package.
+EXPERIMENTS = {
+    "sempa_llama2": ("llama2", "nli"),
+    "sempa_llama3": ("llama3", "nli"),
+    "simcse": ("smollm2_135m", "nli"),
+    "prompteol_cse": ("llama2", "nli"),
+    "roth_llama3_2_1b": ("llama3_2_1b", "rows"),
+    "roth_qwen3_0_6b": ("qwen3_0_6b", "rows"),
+}
 # Groups that a run has no use for, so that their options would not be tried in it.
 IDLE = {
     "objective=next_token": {"loss", "divergence", "prompt", "callbacks", "data/negatives"},
     "objective=sft": {"loss", "divergence", "reference"},
     "objective=contrastive": {"loss", "divergence"},
-    "reference=none": {"eval"},
+    "reference=none": {"eval", "callbacks"},
     # What trains the readout cannot train every one.
     **{option: {"readout"} for option in ("objective=joint", "objective=contrastive", "model=nano")},
 }
@@ -69,7 +83,7 @@ def runs():
     found = [list(bundle) for bundle in BUNDLES]
     tried = {option for run in found for option in run}
     for option in OPTIONS:
-        if option in tried | BASES | NOT_HERE.keys():
+        if option in tried | BASES | SWEEPS | NOT_HERE.keys():
             continue
         group = option.partition("=")[0]
         free = (run for run in found if not {group, *ALONE} & _groups(run) and group not in _idle(run))
@@ -107,6 +121,11 @@ def data_folder(tmp_path_factory):
     write_lines(folder / "rows.jsonl", rows)
     trl = [{"prompt": row["anchor"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]} for row in rows]
     write_lines(folder / "trl.jsonl", trl)
+    nli = [
+        {"premise": row["anchor"], "entailment": row["chosen"][0], "contradiction": row["rejected"][0]} for row in rows
+    ]
+    (folder / "nli").mkdir()
+    write_lines(folder / "nli" / "nli_triplets.jsonl", nli)
     turns = [
         [{"role": "user", "content": row["anchor"]}, {"role": "assistant", "content": row["chosen"][0]}] for row in rows
     ]
@@ -262,6 +281,8 @@ def overrides(data_folder, hub_model, adapter):
             "adapter=saved": lambda: [f"adapter.path={adapter()}"],
             "readout=text": lambda: ["readout.template.text='{sentence}:'"],
             "readout=contrastive_prompting": lambda: ["readout.steering.layer=1"],
+            "callbacks=kl_budget": lambda: ["callbacks.probe.suites.generation.dev.skip_texts=0"],
+            "callbacks=kl_stop": lambda: ["callbacks.probe.suites.generation.dev.skip_texts=0"],
             "trainer=ddp": lambda: ["trainer.accelerator=cpu", "trainer.devices=1"],
             "model=scratch_llama": lambda: [
                 "model.tokenizer.vocab_size=300",
@@ -277,12 +298,14 @@ def overrides(data_folder, hub_model, adapter):
         needs["model=causal_lm"] = lambda: [f"model.path={hub_model('any')}"]
         for name in HUB_MODELS:
             needs[f"model={name}"] = lambda name=name: [f"model.path={hub_model(name)}"]
-        for name in "llama2", "llama3":
-            needs[f"experiment=sempa_{name}"] = lambda name=name: [
-                *needs[f"model={name}"](),
-                *needs["data=nli"](),
+        for name, (model, data) in EXPERIMENTS.items():
+            needs[f"experiment={name}"] = lambda model=model, data=data: [
+                *needs[f"model={model}"](),
+                *needs[f"data={data}"](),
                 *needs["trainer=ddp"](),
             ]
+        arms = [option for option in OPTIONS if option.startswith("experiment=tradeoff/")]
+        needs |= dict.fromkeys(arms, lambda: [*needs["model=causal_lm"](), "data.train.dev=0.4"])
         extra = [override for option in options for override in needs.get(option, list)()]
         if any(override.startswith("data.path=") for override in extra) and "data=mined" not in options:
             extra += ["data.train.dev=0.4"]
@@ -345,7 +368,7 @@ def test_one_step(compose, overrides, demo, data_folder, tmp_path, options):
 
 def test_every_option_is_in_a_run():
     tried = {option for run in runs() for option in run.values[0]}
-    assert tried | BASES == set(OPTIONS)
+    assert tried | BASES | SWEEPS == set(OPTIONS)
     assert set(OPTIONS) >= BASES
     assert len(HUB_MODELS) == 7
 

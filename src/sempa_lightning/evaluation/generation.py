@@ -18,11 +18,12 @@ class HeldOutText:
     Args:
         texts: Held-out texts; each is cut to the model's context.
         max_texts: Texts used at most, all when null.
+        skip_texts: Texts passed over before those.
     """
 
-    def __init__(self, texts: Iterable[str], max_texts: int | None = None) -> None:
+    def __init__(self, texts: Iterable[str], max_texts: int | None = None, skip_texts: int = 0) -> None:
         self._texts = texts
-        self._max_texts = max_texts
+        self._used = slice(skip_texts, None if max_texts is None else skip_texts + max_texts)
 
     @property
     def missing(self) -> str | None:
@@ -38,7 +39,7 @@ class HeldOutText:
         """
         device = next(subject.model.parameters()).device
         limit = max_positions(subject.model)
-        texts = [subject.tokenizer.encode(text) for text in islice(self._texts, self._max_texts)]
+        texts = [subject.tokenizer.encode(text) for text in islice(self._texts, self._used.start, self._used.stop)]
         scored = [ids for ids in texts if len(ids) > 1]
         if not scored:
             raise UserError("none of the texts has a second token that could be predicted from the first")

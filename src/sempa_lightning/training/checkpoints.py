@@ -40,13 +40,14 @@ def load_best(trainer: Trainer, module: TrainingModule) -> str:
             checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
             module.on_load_checkpoint(checkpoint)
             module.load_state_dict(checkpoint["state_dict"], strict=False)
-            step = checkpoint["global_step"]
+            if not (step := checkpoint["global_step"]):  # kept by a budget alone
+                return "no checkpoint is within the KL budget: the weights are those from before the training"
             return f"best checkpoint: step {step}, {callback.monitor} = {callback.best_model_score:.4f}"
     return f"no checkpoint was scored: the weights are those of the last step, {trainer.global_step}"
 
 
 def best_score(trainer: Trainer) -> float | None:
-    """The best value of the monitored metric, None if it was never taken."""
+    """The best value of the monitored metric, None if it was never taken, infinitely bad if none is within a budget."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
             return float(callback.best_model_score)
@@ -56,7 +57,7 @@ def best_score(trainer: Trainer) -> float | None:
 def starting_point(run: RunDir, *, resume: bool) -> Path | None:
     """The checkpoint that training goes on from, None for a new run.
 
-    Metrics that were logged after the checkpoint are cut off.
+    Metrics that were logged after the checkpoint are cut off; a new run drops those of a start that came to none.
 
     Raises:
         UserError: If there is none to resume from, or if a new run would write over those of another.
@@ -65,6 +66,8 @@ def starting_point(run: RunDir, *, resume: bool) -> Path | None:
     if not resume:
         if last.exists():
             raise UserError(f"{run.path} holds a run already: resume={run.path} goes on with it, or name a new folder")
+        if is_first_process():
+            run.metrics.unlink(missing_ok=True)
         return None
     if not last.is_file():
         raise UserError(f"{run.path} has no checkpoint to go on from ({last.name}); start the run again")

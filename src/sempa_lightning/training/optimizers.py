@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 
 @runtime_checkable
@@ -39,6 +39,12 @@ def cosine_with_warmup(optimizer: Optimizer, *, num_steps: int, warmup_ratio: fl
     """Rise linearly over the first `warmup_ratio` of the steps, then fall along half a cosine to 0."""
     warmup_steps = math.ceil(num_steps * warmup_ratio)  # rounded up, as in the Hugging Face trainer
     schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, warmup_steps, num_steps)
+    return schedule
+
+
+def linear_with_warmup(optimizer: Optimizer, *, num_steps: int, warmup_steps: int) -> LRScheduler:
+    """Rise linearly over the first steps, then fall linearly to 0: the Hugging Face trainer's default."""
+    schedule: LambdaLR = get_linear_schedule_with_warmup(optimizer, warmup_steps, num_steps)
     return schedule
 
 
