@@ -30,7 +30,7 @@ TOP_LEVEL_KEYS = {
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",
-        "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed",
+        "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed", "subjects",
     },
     "export": {"formats", "out", "push", "run"},
     "synthesize": {
