@@ -25,6 +25,15 @@ def subject(tiny_llama, tiny_tokenizer):
     return Subject(policy, tiny_tokenizer, readout, prompt, AdapterDisabled(policy), Padded())
 
 
+@pytest.mark.parametrize(("max_texts", "skip_texts", "used"), [(2, 0, [0, 1]), (2, 1, [1, 2]), (None, 3, [3, 4])])
+def test_texts_are_those_that_are_asked_for(subject, sentences, max_texts, skip_texts, used):
+    texts = sorted(sentences, key=len)[::60]
+    sizes = [len(subject.tokenizer.encode(text)) - 1 for text in texts]
+    assert len(set(sizes)) == 5
+    items = HeldOutText(texts, max_texts, skip_texts).run(subject, iter).items
+    assert items["tokens"].tolist() == [sizes[place] for place in used]
+
+
 def test_numbers_equal_a_loop_over_tokens(subject, sentences):
     """Perplexity, accuracy and KL by definition, token by token, in float64."""
     texts = sentences[:3]
