@@ -13,7 +13,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from sempa_lightning.artifacts import replacing
-from sempa_lightning.evaluation.report.charts import pareto
+from sempa_lightning.evaluation.report.charts.trade import pareto
 
 Point = tuple[float, float]
 

@@ -3,7 +3,8 @@
 python experiments/tradeoff/run.py FOLDER [--arms ARM…] [--seeds 0 1 2] [--cores 2] [--train WORD…] [--evaluate WORD…]
 
 A run is two commands, each on one thread: `sempa_lightning.train` into FOLDER/train/<arm>/<seed>, and
-`sempa_lightning.evaluate` into FOLDER/evaluate/<arm>/<seed>; what they print is in FOLDER/log. The same call goes on
+`sempa_lightning.evaluate` into FOLDER/evaluate/<arm>/<seed>; the base is measured once, into FOLDER/evaluate/base. What
+they print is in FOLDER/log. The same call goes on
 where an earlier one was stopped. Words are handed on to the commands, such as `--train optimizer.lr=1e-3`.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from sempa_lightning.artifacts import EvaluationDir, RunDir
 from sempa_lightning.entry import conf_dir
 
+BASE = "base"
 ARMS = sorted(path.stem for path in Path(conf_dir(), "experiment", "tradeoff").glob("*.yaml"))
 # Both sides of the trade, but for what the table does not show.
 SUITES = [
@@ -40,7 +42,8 @@ def commands(folder: Path, name: str, words: argparse.Namespace) -> list[list[st
         start = [f"experiment=tradeoff/{arm}", f"seed={seed}", f"hydra.run.dir={run.path}", *words.train]
         left.append(["train", *([f"resume={run.path}"] if run.last_checkpoint.is_file() else start)])
     if not evaluation.summary.is_file() or any("failed" in result for result in evaluation.read_results().values()):
-        left.append(["evaluate", f"run={run.path}", f"hydra.run.dir={evaluation.path}", *SUITES, *words.evaluate])
+        subject = ["model=nano"] if name == BASE else [f"run={run.path}", "subjects=[after]"]
+        left.append(["evaluate", *subject, f"hydra.run.dir={evaluation.path}", *SUITES, *words.evaluate])
     return left
 
 
@@ -75,7 +78,7 @@ def main() -> None:
     parser.add_argument("--evaluate", nargs="*", default=[], metavar="WORD")
     chosen = parser.parse_args()
     # Seed by seed, so that a study that is stopped has something of every arm.
-    names = [f"{arm}/{seed}" for seed, arm in product(chosen.seeds, chosen.arms)]
+    names = [BASE, *(f"{arm}/{seed}" for seed, arm in product(chosen.seeds, chosen.arms))]
     todo = {name: left for name in names if (left := commands(chosen.folder, name, chosen))}
     print(f"{len(names) - len(todo)} of {len(names)} runs are done", flush=True)
     pool = ThreadPoolExecutor(chosen.cores)

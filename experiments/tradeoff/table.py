@@ -58,14 +58,20 @@ def read_results(folder: Path, by: Sequence[str]) -> dict[str, Seeds]:
     """Read the rows: the model that all runs began with, then what they trained, in the order of the folders.
 
     Raises:
-        UserError: If there is no evaluation of a run, or two runs of a row have the same seed.
+        UserError: If there is no evaluation of the base, a run is gone, or two runs of a row have the same seed.
     """
     rows: dict[str, Seeds] = {}
-    for evaluation in read_evaluations([folder]):
+    evaluations = read_evaluations([folder])
+    base = next((found for evaluation in evaluations if (found := evaluation.results.get("before"))), None)
+    if base is None:
+        raise UserError(f"no evaluation in {folder} has measured what the runs began with")
+    rows[BASE] = {"": measured(base)}
+    for evaluation in evaluations:
         run = evaluation.run
         if run is None:
-            raise UserError(f"{evaluation.path} is no evaluation of a run that is still there")
-        rows.setdefault(BASE, {"": measured(evaluation.results["before"])})
+            if "after" in evaluation.results:
+                raise UserError(f"{evaluation.path} is the evaluation of a run that is not there any more")
+            continue
         config = run.read_config()
         name, seed = ", ".join(setting(config, key) for key in by), setting(config, "seed")
         if seed in rows.setdefault(name, {}):

@@ -306,8 +306,11 @@ def overrides(data_folder, hub_model, adapter):
             ]
         arms = [option for option in OPTIONS if option.startswith("experiment=tradeoff/")]
         needs |= dict.fromkeys(arms, lambda: [*needs["model=causal_lm"](), "data.train.dev=0.4"])
+        needs["experiment=tradeoff/sempa_mined"] = lambda: [*needs["model=causal_lm"](), *needs["data=mined"]()]
         extra = [override for option in options for override in needs.get(option, list)()]
-        if any(override.startswith("data.path=") for override in extra) and "data=mined" not in options:
+        if any(override.startswith("data.path=") for override in extra) and not any(
+            "mined" in option for option in options
+        ):
             extra += ["data.train.dev=0.4"]
         if not any(option.startswith(("model=", "experiment=")) for option in options):
             extra += ["model=tiny_random"]
