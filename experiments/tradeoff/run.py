@@ -34,11 +34,14 @@ SUITES = [
 
 
 def commands(folder: Path, name: str, words: argparse.Namespace) -> list[list[str]]:
-    """What is left to do for a run, `<arm>/<seed>`: train it or go on with it, then measure what is not measured."""
+    """What is left to do for a run, `<arm>/<seed>`: train it or go on with it, then measure what is not measured.
+
+    The base needs no training.
+    """
     run, evaluation = RunDir(folder / "train" / name), EvaluationDir(folder / "evaluate" / name)
     arm, _, seed = name.partition("/")
     left = []
-    if not run.summary.is_file():
+    if name != BASE and not run.summary.is_file():
         start = [f"experiment=tradeoff/{arm}", f"seed={seed}", f"hydra.run.dir={run.path}", *words.train]
         left.append(["train", *([f"resume={run.path}"] if run.last_checkpoint.is_file() else start)])
     if not evaluation.summary.is_file() or any("failed" in result for result in evaluation.read_results().values()):

@@ -129,7 +129,8 @@ def test_the_driver_does_what_is_left(run, tmp_path):
     train, evaluate = run.commands(tmp_path, "joint/1", words)
     folder = tmp_path / "train" / "joint" / "1"
     assert train == ["train", "experiment=tradeoff/joint", "seed=1", f"hydra.run.dir={folder}", "model=tiny_random"]
-    assert evaluate[:3] == ["evaluate", f"run={folder}", f"hydra.run.dir={tmp_path}/evaluate/joint/1"]
+    place = f"hydra.run.dir={tmp_path}/evaluate/joint/1"
+    assert evaluate[:4] == ["evaluate", f"run={folder}", "subjects=[after]", place]
     assert evaluate[-1] == "limit=4"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
@@ -145,5 +146,20 @@ def test_the_driver_does_what_is_left(run, tmp_path):
     assert run.commands(tmp_path, "joint/1", words) == []
 
 
+def test_the_driver_measures_the_base_once(run, tmp_path):
+    (evaluate,) = run.commands(tmp_path, "base", Namespace(train=[], evaluate=[]))
+    assert evaluate[:3] == ["evaluate", "model=nano", f"hydra.run.dir={tmp_path}/evaluate/base"]
+
+
+def test_a_study_without_its_base_is_refused(table, study):
+    for folder in study.glob("evaluate/*/*/results/before"):
+        folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(UserError, match="has measured what the runs began with"):
+        table.read_results(study, ["run_name"])
+
+
 def test_the_driver_knows_the_arms(run):
-    assert {"sempa_k2", "sempa_kl", "sempa_nll", "contrastive", "contrastive_kl", "joint"} <= set(run.ARMS)
+    assert set(run.ARMS) == {
+        *("sft", "sempa_k2", "sempa_mined", "sempa_inbatch", "sempa_nll", "sempa_kl"),
+        *("contrastive", "contrastive_kl", "joint"),
+    }
