@@ -30,7 +30,7 @@ imports: setup  ## One direction of imports.
 	$(BIN)/lint-imports
 
 tests: setup  ## All tests that this machine can run.
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 format: setup  ## Rewrite the code to the project's style.
 	$(BIN)/ruff check --fix .
