@@ -1,10 +1,10 @@
-"""The folders of runs, evaluations and syntheses: the one place that knows the names of their files."""
+"""The folders of runs, evaluations, syntheses and sweeps: the one place that knows the names of their files."""
 
 import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,16 @@ class RunDir(_Folder):
     def picture(self) -> Path:
         """How training went and what it did, to look at."""
         return self.path / "before_after.png"
+
+    @property
+    def trial(self) -> Path:
+        """For a run of a sweep: what was chosen for it, and what became of it."""
+        return self.path / "trial.json"
+
+    @property
+    def output(self) -> Path:
+        """What the run printed, where a sweep started it."""
+        return self.path / "output.txt"
 
     def evaluation(self, suite: str) -> Path:
         """Results of one evaluation suite."""
@@ -251,7 +261,7 @@ class MiningDir:
 
 
 class SweepDir:
-    """A sweep of evaluations is a folder of their folders.
+    """A sweep is a folder of the numbered folders of its runs, or of its evaluations.
 
     Args:
         path: The folder.
@@ -260,17 +270,67 @@ class SweepDir:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    @classmethod
+    def existing(cls, path: str | Path) -> "SweepDir":
+        """Open the folder of a sweep that can be resumed.
+
+        Raises:
+            UserError: If it is none.
+        """
+        sweep = cls(path)
+        if not sweep.words.is_file():
+            raise UserError(f"{path} is no sweep of runs: it has no {sweep.words.name}")
+        return sweep
+
+    @property
+    def words(self) -> Path:
+        """What the command line that began it asks of its runs."""
+        return self.path / "sweep.json"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's storage, where Optuna chooses the runs."""
+        return self.path / "optuna.db"
+
     @property
     def table(self) -> Path:
-        """All numbers of all evaluations: a line for each, a column for each number."""
+        """All numbers of all runs or evaluations: a line for each, a column for each number."""
         return self.path / "sweep.csv"
+
+    def run(self, number: int) -> RunDir:
+        """One of its runs."""
+        return RunDir(self.path / str(number))
+
+    @property
+    def runs(self) -> list[RunDir]:
+        """The runs that have begun, in the order of their numbers."""
+        return [run for run in map(RunDir, self._folders) if run.trial.is_file()]
 
     @property
     def evaluations(self) -> list[EvaluationDir]:
         """The evaluations in the order of their numbers."""
+        return [EvaluationDir(path) for path in self._folders]
+
+    @property
+    def _folders(self) -> list[Path]:
         folders = [path for path in self.path.iterdir() if path.is_dir()]
-        numbered = sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else -1, path.name))
-        return [EvaluationDir(path) for path in numbered]
+        return sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else -1, path.name))
+
+    def begin(self, words: Sequence[str], *, resume: bool) -> None:
+        """Write down what the command asks, or make sure that a resumed sweep is asked the same.
+
+        Raises:
+            UserError: If the folder holds another sweep, or one that is not to be resumed.
+        """
+        if not self.words.is_file():
+            write_json(self.words, list(words))
+            return
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a sweep already: sweep.resume={self.path} goes on with it, or name a new folder"
+            )
+        if (begun := json.loads(self.words.read_text())) != list(words):
+            raise UserError(f"{self.path} was begun with other words: resume it with {' '.join(begun)}")
 
 
 def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesting of plain values)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, SynthesisDir, relocated
+from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
 from sempa_lightning.errors import UserError
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
@@ -38,16 +38,27 @@ def conf_dir() -> str:
 def run_main(main: Callable[[], Any]) -> None:
     """Run a Hydra main; an error that is a defect of ours keeps its traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own report
-    folder = next((word.removeprefix("resume=") for word in sys.argv if word.startswith("resume=")), None)
-    if folder:
-        sys.argv.append(f"hydra.run.dir='{folder}'")  # a resumed run goes on in its own folder
     try:
         with telling_errors():
+            sys.argv += _resuming(sys.argv)
             main()
     except SystemExit as end:
         _leave_process_group(end.code)
         raise
     _leave_process_group(0)
+
+
+def _resuming(words: Sequence[str]) -> list[str]:
+    """Words by which a resumed run or sweep goes on in its own folder.
+
+    Raises:
+        UserError: If there is no such sweep.
+    """
+    named = dict(word.split("=", 1) for word in words if word.startswith(("resume=", "sweep.resume=")))
+    run, sweep = named.get("resume"), named.get("sweep.resume")
+    if sweep:
+        return [f"hydra.sweep.dir='{SweepDir.existing(sweep).path}'", "hydra.mode=MULTIRUN"]
+    return [f"hydra.run.dir='{run}'"] if run else []
 
 
 def _leave_process_group(code: object) -> None:

@@ -1,14 +1,18 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import RunDir, write_json, write_text
+from sempa_lightning.artifacts import RunDir, SweepDir, write_json, write_text
 from sempa_lightning.entry import conf_dir, ending_wandb_run, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.sweeps.trial import Trial, objectives, recorded_trials
 
 
 @ending_wandb_run()
@@ -26,7 +30,13 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.models.causal_lm import decoder
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.callbacks.random_states import RandomStates
-    from sempa_lightning.training.checkpoints import AtomicCheckpointIO, best_score, load_best, starting_point
+    from sempa_lightning.training.checkpoints import (
+        AtomicCheckpointIO,
+        best_score,
+        load_best,
+        starting_point,
+        training_summary,
+    )
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
@@ -75,7 +85,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         weights = save_policy(policy, tokenizer, run)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
-        summary = comparison.summary | {"train/steps": float(trainer.global_step)}
+        summary = comparison.summary | training_summary(trainer)
         write_json(run.summary, summary)
         for logger in loggers:
             logger.log_metrics(summary, step=trainer.global_step)
@@ -93,15 +103,56 @@ def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa
     write_json(run.manifest, manifest(cfg.seed) | {"data": counts})
 
 
+class SweepTable(Callback):
+    """Ends a sweep with one table over its runs, and with exit code 1 if one has failed.
+
+    Args:
+        maximize: Keys of `summary.json` of which more is better.
+        minimize: Keys of which less is better.
+    """
+
+    def __init__(self, maximize: Sequence[str], minimize: Sequence[str]) -> None:
+        self._objectives = objectives(maximize, minimize)
+
+    def on_job_start(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
+        """Record a job that another launcher than ours has called: it leaves no record itself."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            words = tuple(config.hydra.overrides.task)
+            chosen = {key: value for key, _, value in (word.partition("=") for word in words)}
+            Trial(RunDir(config.hydra.runtime.output_dir), words, chosen).became("running")
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
+        """Print and write the table."""
+        from rich.console import Console
+
+        from sempa_lightning.sweeps.table import tabulate
+
+        sweep = SweepDir(config.hydra.sweep.dir)
+        for trial in recorded_trials(sweep):
+            if trial.state == "running":  # of another launcher
+                done = trial.run.summary.is_file()
+                trial.became("done") if done else trial.became("failed", "ended without a summary: see what it printed")
+        tabulate(sweep, self._objectives, Console())
+        if any(trial.state == "failed" for trial in recorded_trials(sweep)):
+            sys.exit(1)
+
+
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
-    """Hydra's door."""
-    with telling_errors():
-        resume = cfg.resume is not None
-        if resume:
-            cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task))
-        OmegaConf.resolve(cfg)
-        return train(cfg, resume=resume)
+    """Hydra's door; a job that ends early does not end a sweep whose launcher has called it in this process."""
+    hydra_config = HydraConfig.get()
+    try:
+        with telling_errors():
+            resume = cfg.resume is not None
+            if resume:
+                cfg = resumed_config(cfg, list(hydra_config.overrides.task))
+            cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "sweep"])  # a run is the same in any sweep
+            OmegaConf.resolve(cfg)
+            return train(cfg, resume=resume)
+    except SystemExit:
+        if hydra_config.mode != RunMode.MULTIRUN:
+            raise
+        return None
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "divergence", "eval", "logger", "loss", "max_grad_norm", "model",
         "monitor", "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
-        "scheduler", "scoring", "seed", "trainer",
+        "scheduler", "scoring", "seed", "sweep", "trainer",
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",

@@ -108,8 +108,9 @@ def test_the_summary_compares_before_and_after(run):
         *("generation/demo/perplexity", "generation/demo/next_token_accuracy", "generation/demo/kl"),
     ]
     keys = {f"{stage}/{name}" for stage in ("before", "after", "change_se") for name in names}
-    assert set(summary) == keys | {"train/steps"}
+    assert set(summary) == keys | {"train/best", "train/steps"}
     assert summary["train/steps"] == 6
+    assert summary["train/best"] == pytest.approx(max(line[MONITOR] for line in logged(run) if MONITOR in line))
     assert summary["before/generation/demo/kl"] == 0 < summary["after/generation/demo/kl"]
     assert logged(run)[-1] == {"step": 6, **summary}
     for suite in ("sts", "preference", "generation"):

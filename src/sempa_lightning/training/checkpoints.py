@@ -54,6 +54,12 @@ def best_score(trainer: Trainer) -> float | None:
     return None
 
 
+def training_summary(trainer: Trainer) -> dict[str, float]:
+    """A finished training as `summary.json` has it: its steps, and the best value of the monitored metric."""
+    score = best_score(trainer)
+    return {"train/steps": float(trainer.global_step)} | ({} if score is None else {"train/best": score})
+
+
 def starting_point(run: RunDir, *, resume: bool) -> Path | None:
     """The checkpoint that training goes on from, None for a new run.
 

@@ -1,0 +1,91 @@
+"""Hydra's launcher of runs: each job of a sweep is a process of its own, started with the command of a single run."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf
+
+from sempa_lightning.artifacts import SweepDir
+from sempa_lightning.errors import UserError
+from sempa_lightning.sweeps.processes import Judge, Processes
+from sempa_lightning.sweeps.trial import Trial
+
+# What concerns the sweep alone.
+_OF_THE_SWEEP = ("sweep=", "sweep.", "hydra.mode=", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+
+
+class ProcessLauncher(Launcher):
+    """Runs the jobs of a sweep as `python -m <module> <words of the job>`, each in a numbered folder of the sweep.
+
+    A job that fails is recorded and told; the others go on. With `sweep.resume=<folder>` jobs that were done are not
+    run again, and one that has left a checkpoint goes on from there.
+
+    Args:
+        module: What Python runs.
+        jobs: How many at a time.
+        devices: CUDA devices of each that runs at a time; where any are given, there are as many jobs at a time.
+        prefix: Words before Python's, such as those of srun.
+
+    Raises:
+        UserError: If `jobs` is not a number of jobs.
+    """
+
+    def __init__(self, module: str, jobs: int, devices: Sequence[int | str], prefix: Sequence[str]) -> None:
+        if not isinstance(jobs, int) or jobs < 1:
+            raise UserError(f"hydra.launcher.jobs={jobs} is not a whole number above 0")
+        self._command = [*prefix, sys.executable, "-m", module]
+        self._devices: Sequence[str | None] = [str(device) for device in devices] or [None] * jobs
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:  # noqa: ANN401, ARG002 (Hydra's signature)
+        """Take what all jobs share from the config of the sweep."""
+        self.sweep = SweepDir(Path(config.hydra.sweep.dir).absolute())
+        self._asked = [word for word in config.hydra.overrides.task if not word.startswith("sweep.")]
+        self._resume = OmegaConf.select(config, "sweep.resume") is not None
+        added = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
+        shared = [word for word in config.hydra.overrides.hydra if not word.startswith(_OF_THE_SWEEP)]
+        self._command += [*(f"--config-dir={path}" for path in added), *shared]
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run these jobs, told apart by the words that not all of them have."""
+        if initial_job_idx == 0:
+            self.begin()
+        shared = set.intersection(*map(set, job_overrides))
+        trials = []
+        for number, words in enumerate(job_overrides, initial_job_idx):
+            chosen = (word.partition("=") for word in words if word not in shared)
+            trials.append(self.trial(number, words, {key: value for key, _, value in chosen}))
+        ended = {trial.number: trial for trial in self.run(iter(trials))}
+        return [
+            JobReturn(overrides=trial.words, status=JobStatus.COMPLETED, _return_value=ended[trial.number].state)
+            for trial in trials
+        ]
+
+    def begin(self) -> None:
+        """Write down what the sweep is asked, or make sure that a resumed one is asked the same."""
+        self.sweep.begin(self._asked, resume=self._resume)
+        _say(f"sweep folder: {self.sweep.path}")
+
+    def trial(self, number: int, words: Sequence[str], chosen: Mapping[str, str]) -> Trial:
+        """A run of this sweep."""
+        own = tuple(word for word in words if not word.startswith(_OF_THE_SWEEP))
+        return Trial(self.sweep.run(number), own, chosen)
+
+    def run(self, trials: Iterator[Trial], hopeless: Judge = lambda _: None) -> Iterator[Trial]:
+        """Run trials, and say which begin and end (see `Processes.run`)."""
+        for trial in Processes(self._command, self._devices).run(map(_announced, trials), hopeless):
+            _say(f"{trial} {trial.state}{trial.why and f': {trial.why}'}")
+            yield trial
+
+
+def _announced(trial: Trial) -> Trial:
+    _say(f"{trial} begins; what it prints is in {trial.run.output}")
+    return trial
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

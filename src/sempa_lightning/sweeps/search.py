@@ -1,0 +1,142 @@
+"""Trials that Optuna chooses; its study is a file in the sweep's folder, and its numbers are those of the runs."""
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from sempa_lightning.errors import UserError
+from sempa_lightning.sweeps.trial import Direction, Trial
+
+
+@runtime_checkable
+class SamplerFactory(Protocol):
+    """Makes what chooses, drawing random numbers from a seed."""
+
+    def __call__(self, *, seed: int) -> BaseSampler:
+        """Build the sampler."""
+
+
+class Search:
+    """A study that survives the process.
+
+    What is chosen for a trial follows from the seed, the trial's number and the trials that have ended by then. So a
+    sweep that is killed and resumed, one trial at a time, chooses what it would have chosen.
+
+    Args:
+        storage: SQLite file of the study; it is made, or gone on with.
+        objectives: Keys of a run's `summary.json`, each with the direction in which it is better.
+        sampler: Chooses.
+        pruner: Says from the reports of one objective which trials are hopeless.
+        seed: Where random choices start from.
+        monitor: The metric that a run's probe reports for the objective.
+
+    Raises:
+        UserError: If the file is no study.
+    """
+
+    def __init__(
+        self,
+        storage: Path,
+        objectives: Mapping[str, Direction],
+        sampler: SamplerFactory,
+        pruner: BasePruner,
+        *,
+        seed: int,
+        monitor: str,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._objectives = objectives
+        self._sampler = sampler
+        self._seed = seed
+        self._monitor = monitor
+        self._study = _opened(storage, list(objectives.values()), pruner)
+        self._asked: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, int] = {}
+
+    def choices(self, space: Mapping[str, BaseDistribution], trials: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Choose a trial each time that one is asked for, until there are so many; those without an end come first.
+
+        Yields:
+            Number of a trial, and the value of each key.
+        """
+        for left in self._study.get_trials(states=(TrialState.RUNNING,)):
+            self._study.sampler = self._sampler(seed=_seed(self._seed, left.number))
+            self._reported[left.number] = len(left.intermediate_values)
+            yield left.number, self._choose(optuna.Trial(self._study, left._trial_id), space)
+        while (number := len(self._study.get_trials(deepcopy=False))) < trials:
+            self._study.sampler = self._sampler(seed=_seed(self._seed, number))
+            self._reported[number] = 0
+            yield number, self._choose(self._study.ask(), space)
+
+    def _choose(self, trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+        self._asked[trial.number] = trial
+        return {key: _suggest(trial, key, values) for key, values in space.items()}
+
+    def hopeless(self, trial: Trial) -> str | None:
+        """Report what the trial's probe has found since; why the trial should be pruned, None to let it go on.
+
+        The first probe is step 1.
+        """
+        if len(self._objectives) > 1:
+            return None  # Optuna takes reports of one objective only
+        probes = [line[self._monitor] for line in trial.run.read_metrics() if self._monitor in line]
+        for step in range(self._reported[trial.number] + 1, len(probes) + 1):
+            self._asked[trial.number].report(probes[step - 1], step)
+            self._reported[trial.number] = step
+            if self._asked[trial.number].should_prune():
+                return f"at probe {step}, {self._monitor} = {probes[step - 1]:.4g}"
+        return None
+
+    def tell(self, trial: Trial) -> None:
+        """Record how a trial has ended; without a number for each objective it has failed."""
+        if trial.state == "pruned":
+            self._study.tell(trial.number, state=TrialState.PRUNED)
+            return
+        summary = trial.run.read_summary() if trial.state == "done" else {}
+        values = [summary.get(key, math.nan) for key in self._objectives]
+        if any(map(math.isnan, values)):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if trial.state == "done":
+                trial.became("failed", f"summary.json lacks a number for one of {', '.join(self._objectives)}")
+        else:
+            self._study.tell(trial.number, values)
+
+
+def _opened(storage: Path, directions: list[Direction], pruner: BasePruner) -> optuna.Study:
+    try:
+        return optuna.create_study(
+            storage=RDBStorage(f"sqlite:///{storage}"),
+            study_name="sweep",
+            directions=directions,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        raise UserError(
+            f"{storage} cannot be read ({str(error).splitlines()[0]}): remove it, and the runs beside it are taken as"
+            " trials of a new one"
+        ) from error
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed for each trial of each sweep."""
+    return random.Random(f"{seed}/{number}").getrandbits(32)
+
+
+def _suggest(trial: optuna.Trial, key: str, values: BaseDistribution) -> Any:  # noqa: ANN401 (text or number)
+    if isinstance(values, FloatDistribution):
+        return trial.suggest_float(key, values.low, values.high, log=values.log)
+    if isinstance(values, IntDistribution):
+        return trial.suggest_int(key, values.low, values.high, log=values.log)
+    assert isinstance(values, CategoricalDistribution)
+    return trial.suggest_categorical(key, values.choices)

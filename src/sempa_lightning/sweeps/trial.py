@@ -1,0 +1,64 @@
+"""A trial: one run of a sweep, and the record of it in the run's folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from sempa_lightning.artifacts import RunDir, SweepDir, write_json
+
+State = Literal["running", "done", "failed", "pruned"]
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        run: Its folder, named by the trial's number.
+        words: All words of the command line that it was started with.
+        chosen: By key, those that a sweep chose for it.
+        state: What became of it. One that a killed sweep left behind stays `running` until somebody takes it up.
+        why: Why it failed or was pruned.
+    """
+
+    run: RunDir
+    words: tuple[str, ...]
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    state: State = "running"
+    why: str = ""
+
+    @property
+    def number(self) -> int:
+        """Its number in the sweep."""
+        return int(self.run.path.name)
+
+    def __str__(self) -> str:
+        return " ".join([str(self.number), *(f"{key}={value}" for key, value in self.chosen.items())])
+
+    def became(self, state: State, why: str = "") -> "Trial":
+        """The trial as it is now, and recorded so."""
+        now = replace(self, state=state, why=why)
+        content = asdict(now)
+        del content["run"]
+        write_json(self.run.trial, content)
+        return now
+
+
+def objectives(maximize: Sequence[str], minimize: Sequence[str]) -> dict[str, Direction]:
+    """Keys of `summary.json`, each with the direction in which it is better."""
+    up: Direction = "maximize"
+    down: Direction = "minimize"
+    return {**dict.fromkeys(maximize, up), **dict.fromkeys(minimize, down)}
+
+
+def recorded(run: RunDir) -> Trial:
+    """Read the record of a run."""
+    content = json.loads(run.trial.read_text(encoding="utf-8"))
+    return Trial(run, **content | {"words": tuple(content["words"])})
+
+
+def recorded_trials(sweep: SweepDir) -> list[Trial]:
+    """Read all trials of a sweep that have begun, by number."""
+    return [recorded(run) for run in sweep.runs]
