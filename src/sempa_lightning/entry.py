@@ -233,14 +233,23 @@ def _message(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         return _system_message(error)
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_DEATH):
-        return (
-            f"a process of this run died ({str(error).splitlines()[0]}): see what it printed, and whether memory was"
-            " short; resume=<run folder> goes on from the last checkpoint"
-        )
+    if isinstance(error, RuntimeError) and (message := _group_message(str(error))) is not None:
+        return message
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
 
     return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None
+
+
+def _group_message(error: str) -> str | None:
+    """One line on what torch says of other processes: of loaders, of a distributed run, of whoever has its port."""
+    if any(sign in error for sign in _SIGNS_OF_DEATH):
+        return (
+            f"a process of this run died ({error.splitlines()[0]}): see what it printed, and whether memory was short;"
+            " resume=<run folder> goes on from the last checkpoint"
+        )
+    if "EADDRINUSE" in error:
+        return f"port {os.environ.get('MASTER_PORT')} is in use: unset MASTER_PORT, or set it to a free port"
+    return None
 
 
 def _system_message(error: OSError) -> str | None:

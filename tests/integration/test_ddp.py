@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_a_loss_that_is_not_finite_in_the_second_process_is_told_by_the_first(
     name = Row(broken["anchor"], tuple(broken["chosen"]), tuple(broken["rejected"])).id
     assert done.stderr.startswith(f"error: the loss is not finite at step 0 for rows {name}: look at these rows")
     assert done.stderr.strip().count("\n") == 0
+
+
+def test_a_port_in_use_is_told(command, tmp_path, monkeypatch):
+    with socket.create_server(("", 0)) as other:
+        monkeypatch.setenv("MASTER_PORT", str(other.getsockname()[1]))
+        done = command(tmp_path / "run", *TWO)
+    assert done.returncode == 1
+    assert f"error: port {os.environ['MASTER_PORT']} is in use: unset MASTER_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")

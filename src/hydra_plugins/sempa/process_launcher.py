@@ -50,7 +50,11 @@ class ProcessLauncher(Launcher):
         self._command += [*(f"--config-dir={path}" for path in added), *shared]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run these jobs, told apart by the words that not all of them have."""
+        """Run these jobs, told apart by the words that not all of them have.
+
+        Returns:
+            For each the best value of its `monitor`, None where there is none.
+        """
         if initial_job_idx == 0:
             self.begin()
         shared = set.intersection(*map(set, job_overrides))
@@ -58,11 +62,9 @@ class ProcessLauncher(Launcher):
         for number, words in enumerate(job_overrides, initial_job_idx):
             chosen = (word.partition("=") for word in words if word not in shared)
             trials.append(self.trial(number, words, {key: value for key, _, value in chosen}))
-        ended = {trial.number: trial for trial in self.run(iter(trials))}
-        return [
-            JobReturn(overrides=trial.words, status=JobStatus.COMPLETED, _return_value=ended[trial.number].state)
-            for trial in trials
-        ]
+        ended = sorted(self.run(iter(trials)), key=lambda trial: trial.number)
+        scores = [trial.run.read_summary().get("train/best") if trial.state == "done" else None for trial in ended]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=score) for score in scores]
 
     def begin(self) -> None:
         """Write down what the sweep is asked, or make sure that a resumed one is asked the same."""
@@ -76,9 +78,13 @@ class ProcessLauncher(Launcher):
 
     def run(self, trials: Iterator[Trial], hopeless: Judge = lambda _: None) -> Iterator[Trial]:
         """Run trials, and say which begin and end (see `Processes.run`)."""
-        for trial in Processes(self._command, self._devices).run(map(_announced, trials), hopeless):
-            _say(f"{trial} {trial.state}{trial.why and f': {trial.why}'}")
-            yield trial
+        try:
+            for trial in Processes(self._command, self._devices).run(map(_announced, trials), hopeless):
+                _say(f"{trial} {trial.state}{trial.why and f': {trial.why}'}")
+                yield trial
+        except (KeyboardInterrupt, SystemExit):
+            _say(f"stopped: the same command with sweep.resume={self.sweep.path} goes on")
+            raise
 
 
 def _announced(trial: Trial) -> Trial:
