@@ -68,17 +68,16 @@ def _of_row(comparison: Comparison, row: Row) -> list[Statement]:
 def _statement(comparison: Comparison, row: Row, side: str, column: Column) -> Statement:
     value = comparison.value(row, column.numbers)
     change = comparison.change(row, column.numbers) if row.trained else None
-    what = _what(column)
     details = [(label, _detail(comparison, row, other)) for label, other in _others(comparison, side, column)]
     if change is None:
-        return Statement(side, what, value_cell(value, column.how), "", tuple(details))
+        return Statement(side, what(column), value_cell(value, column.how), "", tuple(details))
     if value is not None:
         details.insert(0, ("from → to", _from_to(value, change, column.how)))
     cell = change_cell(change, column.how)
-    return Statement(side, what, cell, _verdict(cell, row, column.how.digits), tuple(details))
+    return Statement(side, what(column), cell, _verdict(cell, row, column.how.digits), tuple(details))
 
 
-def _what(column: Column) -> str:
+def what(column: Column) -> str:
     """Say what a column's numbers are."""
     metric = column.how.label if len({name for _, name in column.numbers}) == 1 else "score"
     return f"{metric} × 100, {column.label}" if column.how.scale != 1 else f"{metric}, {column.label}"

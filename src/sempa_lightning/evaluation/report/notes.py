@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sempa_lightning.evaluation.report.rows import Row
+from sempa_lightning.evaluation.report.rows import Row, shortened
 from sempa_lightning.evaluation.report.suite import family
 from sempa_lightning.evaluation.report.table import Line, Table, text_cell
 
@@ -128,5 +128,4 @@ def _plain(value: object) -> str | None:
 
 
 def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shortened(" ".join(str(value).split()), _LONGEST)

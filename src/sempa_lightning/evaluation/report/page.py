@@ -83,7 +83,10 @@ def _card(said: Statement) -> str:
 
 def _charts(report: Report) -> Iterator[str]:
     if report.charts:
-        figures = "\n".join(_figure(chart.title, _uri(chart.svg.encode(), ".svg")) for chart in report.charts)
+        figures = "\n".join(
+            _figure(chart.title, _uri(chart.svg.encode(), ".svg"), chart.caption, wide=chart.wide)
+            for chart in report.charts
+        )
         yield f'<h2>At a glance</h2>\n<div class="pictures">\n{figures}\n</div>'
 
 
@@ -102,8 +105,13 @@ def _named(path: Path) -> str:
     return " / ".join(below).replace("_", " ")
 
 
-def _figure(title: str, source: str) -> str:
-    return f'<figure><figcaption>{escape(title)}</figcaption><img alt="{escape(title)}" src="{source}"></figure>'
+def _figure(title: str, source: str, caption: str = "", *, wide: bool = False) -> str:
+    """A picture between its title and its caption; a wide one is scrolled where the page is narrow."""
+    kind = ' class="wide"' if wide else ""
+    image = f'<img alt="{escape(title)}" src="{source}">'
+    drawn = f'<div tabindex="0" role="region" aria-label="{escape(title)}">{image}</div>' if wide else image
+    note = f'<p class="note">{escape(caption)}</p>' if caption else ""
+    return f"<figure{kind}><figcaption>{escape(title)}</figcaption>{drawn}{note}</figure>"
 
 
 def _uri(content: bytes, suffix: str) -> str:
@@ -138,9 +146,14 @@ def _body(group: str, lines: list[Line], columns: int) -> str:
         else ""
     )
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(line.label)}</th>{"".join(map(_cell, line.cells))}</tr>' for line in lines
+        f'<tr><th scope="row">{_label(line.label)}</th>{"".join(map(_cell, line.cells))}</tr>' for line in lines
     )
     return f"<tbody>\n{heading}{rows}\n</tbody>"
+
+
+def _label(text: str) -> str:
+    """A line's name, broken before no negative number: `layer −1` stays together."""
+    return escape(text).replace(" −", "&nbsp;−")
 
 
 def _cell(cell: Cell) -> str:

@@ -19,6 +19,8 @@ _READOUTS = {
 
 # Training runs that differ in more settings are called by their names.
 _MOST_SETTINGS = 3
+# Letters of a readout in the name of a row.
+_LONGEST_READOUT = 40
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ def make_rows(evaluations: Sequence[Evaluation]) -> list[Row]:
 def seeds(row: Row) -> list[str]:
     """Seeds of a row's members."""
     return [facets(member.evaluation).get("seed", "?") for member in row.members]
+
+
+def shortened(text: str, longest: int) -> str:
+    """The beginning of a text that has more letters than so many."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _readout_name(evaluation: Evaluation, readout: Mapping[str, Any]) -> str | None:
@@ -218,7 +225,9 @@ def _word(key: str, value: str) -> str:
         return Path(value).name
     if key.endswith("_target_"):
         return value.rpartition(".")[2]
-    return value if key in ("run", "readout", "checkpoint", "folder") else f"{key} {value}"
+    if key == "readout":
+        return shortened(value, _LONGEST_READOUT)
+    return value if key in ("run", "checkpoint", "folder") else f"{key} {value}"
 
 
 def _same(one: Measured, other: Measured) -> bool:

@@ -1,6 +1,7 @@
 """What was measured: models, readouts, seeds, commits, hardware."""
 
 from collections.abc import Mapping, Sequence
+from os.path import commonpath
 
 from sempa_lightning.evaluation.report.folder import Evaluation
 from sempa_lightning.evaluation.report.rows import facets
@@ -17,12 +18,14 @@ def subjects_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     shared = tuple(Line(name, (text_cell(facts[0].get(name)),)) for name in names if name not in own)
     tables = [Table("measured", "What was measured", ("",), shared, textual=True)]
     if own:
-        lines = [
-            Line(known["folder"], tuple(text_cell(known.get(name)) for name in own if name != "folder"))
-            for known in facts
-        ]
+        paths = [evaluation.path.absolute() for evaluation in evaluations]
+        above = commonpath([path.parent for path in paths])
         columns = tuple(name for name in own if name != "folder")
-        tables.append(Table("folders", "Folders", columns, tuple(lines), stub="folder", textual=True))
+        lines = tuple(
+            Line(str(path.relative_to(above)), tuple(text_cell(known.get(name)) for name in columns))
+            for path, known in zip(paths, facts, strict=True)
+        )
+        tables.append(Table("folders", "Folders", columns, lines, "folder", notes=(f"In {above}.",), textual=True))
     return tables
 
 

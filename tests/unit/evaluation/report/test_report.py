@@ -222,6 +222,36 @@ def test_a_damaged_result_is_an_error_that_names_it(evaluation):
         write_report([evaluation], evaluation)
 
 
+def test_pictures_say_how_to_read_them(report):
+    words = "".join(Page((report / "report.html").read_text()).words)
+    assert words.count("Points, with 95 % intervals.") == 2
+    assert words.count("Hollow: the base is at chance.") == 1  # on the side of generation
+    assert "Right and up is better." in words
+
+
+def test_a_sweep_has_a_wide_map_numbered_points_and_short_names_of_folders(tmp_path, write):
+    """Ten rows, of which no other beats the last two: one is the best at embeddings, one at generation."""
+    for job in range(10):
+        numbers = {
+            "before/sts/stsb": {"spearman": 0.3 if job == 9 else 0.05 * job},
+            "before/generation/demo": {"next_token_accuracy": 0.4 if job == 9 else 0.01 * job},
+        }
+        readout = {"layer": -1 - job // 2, "template": {"text": "{sentence}"}}
+        write(
+            tmp_path / "sweep" / str(job),
+            {place: {"metrics": metrics} for place, metrics in numbers.items()},
+            config={"readout": readout},
+            manifest={"overrides": [f"readout={'ab'[job % 2]}", f"readout.layer={readout['layer']}"]},
+        )
+    write_report([tmp_path / "sweep"], tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count('<figure class="wide">') == 1
+    assert "on both sides. 1: a · layer −5; 2: b · layer −5." in "".join(Page(page).words)
+    folders = tables(tmp_path / "out")["folders"]
+    assert [line["row"] for line in folders["lines"]] == [str(job) for job in range(10)]
+    assert folders["notes"] == [f"In {tmp_path}/sweep."]
+
+
 def test_the_same_folder_gives_the_same_page(report):
     first = (report / "report.html").read_text()
     write_report([report], report)

@@ -67,3 +67,12 @@ def test_rows_of_a_sweep_are_called_by_readout_and_layer_in_the_order_of_its_job
 def test_one_bare_model_is_called_base(tmp_path, write):
     folder = write(tmp_path / "bare", {"before/sts/stsb": sts(0.5)})
     assert [row.label for row in make_rows(read_evaluations([folder]))] == ["base"]
+
+
+def test_long_prompts_are_cut_in_names_and_stay_apart(tmp_path, write):
+    """At 40 letters, the pooling included; a common beginning is numbered."""
+    for job, end in enumerate(("in one word", "in two words")):
+        config = {"readout": {"template": {"text": f"What this sentence tells a reader, {{sentence}}, said {end}"}}}
+        write(tmp_path / str(job), {"before/sts/stsb": sts(0.1 * job)}, config=config)
+    labels = [row.label for row in make_rows(read_evaluations([tmp_path]))]
+    assert labels == [f"What this sentence tells a reader, {{sen… [{number}]" for number in (1, 2)]

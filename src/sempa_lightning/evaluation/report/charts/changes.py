@@ -6,9 +6,9 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sempa_lightning.evaluation.report.charts.chart import COLOURS, GREY, GRID, WIDTH, Chart, drawn
+from sempa_lightning.evaluation.report.charts.chart import COLOURS, GREY, GRID, LONGEST, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.comparison import Comparison
-from sempa_lightning.evaluation.report.rows import Row
+from sempa_lightning.evaluation.report.rows import Row, shortened
 from sempa_lightning.evaluation.report.suite import FAMILIES
 from sempa_lightning.evaluation.report.suite_tables import CHANCE_MARK, Column, task_columns
 
@@ -26,7 +26,9 @@ def change_charts(comparison: Comparison) -> list[Chart]:
     for title, names in _SIDES.items():
         columns = [column for family in FAMILIES if family.name in names for column in task_columns(comparison, family)]
         if columns and 0 < len(rows) <= _MOST_ROWS:
-            charts.append(drawn(title, partial(_figure, comparison, rows, columns)))
+            silent = " Hollow: the base is at chance." if any(column.at_chance for column in columns) else ""
+            caption = f"Points, with 95 % intervals.{silent}"
+            charts.append(drawn(title, partial(_figure, comparison, rows, columns), caption))
     return charts
 
 
@@ -40,10 +42,10 @@ def _figure(comparison: Comparison, rows: Sequence[Row], columns: Sequence[Colum
     for place, row in enumerate(rows):
         shift = (place - (len(rows) - 1) / 2) * 0.7 / len(rows)
         _draw_row(axis, comparison, row, columns, shift, COLOURS[place])
-    names = [column.label + (CHANCE_MARK if column.at_chance else "") for column in columns]
+        axis.plot([], [], "o", markersize=5, color=COLOURS[place], label=row.label)  # for the legend
+    names = [shortened(column.label, LONGEST) + (CHANCE_MARK if column.at_chance else "") for column in columns]
     axis.set_yticks(range(len(columns)), names)
     axis.set_ylim(len(columns) - 0.5, -0.5)
-    axis.set_xlabel("change against the base, points, with 95 % interval")
     axis.grid(axis="x", color=GRID)
     axis.set_axisbelow(True)
     axis.spines["left"].set_visible(False)
@@ -57,7 +59,6 @@ def _draw_row(
     axis: Axes, comparison: Comparison, row: Row, columns: Sequence[Column], shift: float, colour: str
 ) -> None:
     """A point and an interval at the height of each task, hollow where the base is at chance."""
-    label: str | None = row.label  # of its first point: a legend names each row once
     for height, column in enumerate(columns):
         change = comparison.change(row, column.numbers)
         if change is None:
@@ -66,5 +67,4 @@ def _draw_row(
         if low is not None and high is not None:
             axis.plot([low, high], [height + shift] * 2, color=colour, linewidth=1.6, solid_capstyle="round")
         face = "white" if column.at_chance else colour
-        axis.plot(value, height + shift, "o", markersize=5, color=colour, markerfacecolor=face, label=label)
-        label = None
+        axis.plot(value, height + shift, "o", markersize=5, color=colour, markerfacecolor=face)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colours, apart for every kind of colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 GREY, GRID = "#6b7280", "#e5e7eb"
-# Inches.
-WIDTH = 4.6
+# Inches, and letters of a name beside an axis.
+WIDTH, LONGEST = 4.6, 24
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -30,15 +30,24 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture: its title, and the SVG."""
+    """A picture.
+
+    Attributes:
+        title: Its heading.
+        svg: What is drawn.
+        caption: What the drawing does not say itself.
+        wide: Whether it wants more than half the page.
+    """
 
     title: str
     svg: str
+    caption: str
+    wide: bool
 
 
-def drawn(title: str, draw: Callable[[], Figure]) -> Chart:
+def drawn(title: str, draw: Callable[[], Figure], caption: str = "") -> Chart:
     """Draw in the report's style; the same content gives the same bytes."""
     with rc_context(_STYLE):
-        svg = io.StringIO()
-        draw().savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Chart(title, svg.getvalue())
+        figure, svg = draw(), io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Chart(title, svg.getvalue(), caption, bool(figure.get_figwidth() > WIDTH))

@@ -6,10 +6,10 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from sempa_lightning.evaluation.report.charts.chart import WIDTH, Chart, drawn
+from sempa_lightning.evaluation.report.charts.chart import LONGEST, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.comparison import Comparison
-from sempa_lightning.evaluation.report.headline import embedding_column
-from sempa_lightning.evaluation.report.rows import Row
+from sempa_lightning.evaluation.report.headline import embedding_column, what
+from sempa_lightning.evaluation.report.rows import Row, shortened
 from sempa_lightning.evaluation.report.suite_tables import Column
 
 
@@ -23,7 +23,8 @@ def layer_charts(comparison: Comparison) -> list[Chart]:
         readouts = list(dict.fromkeys(row.facets["readout"] for row in rows))
         if column and len(layers) > 1 and len(readouts) > 1:
             title = f"Layers and readouts, {'trained' if trained else 'base'}"
-            charts.append(drawn(title, partial(_figure, comparison, column, rows, layers, readouts)))
+            caption = f"{what(column)}; layer −1 is the last."
+            charts.append(drawn(title, partial(_figure, comparison, column, rows, layers, readouts), caption))
     return charts
 
 
@@ -51,7 +52,7 @@ def _figure(
                 ink = "black" if number > (low + high) / 2 else "white"
                 axis.text(place, height, f"{number:.1f}", ha="center", va="center", fontsize=8, color=ink)
     axis.set_xticks(range(len(layers)), layers)
-    axis.set_yticks(range(len(readouts)), [name if len(name) <= 28 else name[:27] + "…" for name in readouts])  # noqa: PLR2004
+    axis.set_yticks(range(len(readouts)), [shortened(name, LONGEST) for name in readouts])
     axis.set_xlabel("layer")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
