@@ -65,7 +65,7 @@ PAPER = {
     "prompt.system": "You are a helpful assistant",
     "readout.template.text": 'This sentence : "{sentence}" means in one word:"',
     "readout.template.chat": None,
-    "readout.preprocess._target_": "sempa_lightning.prompts.sentence.end_with_full_stop",
+    "readout.preprocess.path": "sempa_lightning.prompts.sentence.end_with_full_stop",
     "readout.layer": -1,
     "readout.pooling._target_": "sempa_lightning.pooling.last_token.last_token",
     "data.train.source.table.hub.name": "princeton-nlp/datasets-for-simcse",

@@ -94,7 +94,7 @@ def test_a_model_without_run_gets_the_readout_and_prompt_of_the_paper():
     assert instantiate(cfg.prompt) == SEMPA_PROMPT
     readout = instantiate(cfg.readout)
     assert (readout.template, readout.layer) == (SEMPA_READOUT.template, SEMPA_READOUT.layer)
-    assert readout.preprocess.func is SEMPA_READOUT.preprocess
+    assert readout.preprocess is SEMPA_READOUT.preprocess
     assert readout.pooling.func is SEMPA_READOUT.pooling
 
 
