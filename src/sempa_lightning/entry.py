@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sempa_lightning.artifacts import RunDir, relocated
+import yaml
+
+from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, RunDir, relocated
 from sempa_lightning.errors import UserError
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
+
+# What a model that is looked at consists of, in a config and in that of a run.
+SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
 
 
 def conf_dir() -> str:
@@ -102,6 +107,91 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("train
             raise UserError(f"a resumed run keeps its config: drop {override}; only {' and '.join(free)} may change")
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
     return resumed
+
+
+def with_saved(cfg: Any, groups: Sequence[str], overrides: list[str]) -> Any:  # noqa: ANN401 (a DictConfig)
+    """The config with what the run that `cfg.run` names has saved for some groups.
+
+    It is taken whole, but for the values that the command line gives; a choice of another option replaces it.
+
+    Raises:
+        UserError: If it is no run folder.
+    """
+    cfg.run, saved = _saved(cfg.run)
+    for group in saved.keys() & set(groups):
+        cfg[group] = _overridden(cfg, group, saved[group], overrides)
+    return cfg
+
+
+def subjects_of(
+    cfg: Any,  # noqa: ANN401 (a DictConfig)
+    device: str | None,
+    keep_layers: Sequence[int] = (),
+    checkpoint: str | None = None,
+) -> Any:  # noqa: ANN401 (`Subjects`, which is slow to import)
+    """The run that `cfg.run` names, or else the model, to be looked at; it is loaded when it is needed.
+
+    Args:
+        cfg: Has `run`, `paths` and `SUBJECT_GROUPS`.
+        device: Where models go; null is the GPU if there is one, else the CPU.
+        keep_layers: Layers whose embeddings are kept beside those that the readout asks for.
+        checkpoint: A checkpoint of the run instead of what it saved at its end.
+    """
+    from functools import partial
+
+    from omegaconf import OmegaConf
+
+    from sempa_lightning.assets import local_path
+    from sempa_lightning.evaluation.subjects import BareModel, EmbeddingCaches, TrainedRun, View
+
+    caches = EmbeddingCaches(local_path(cfg.paths.cache_dir) / "embeddings", keep_layers)
+    view = View(instantiate(cfg.readout), instantiate(cfg.prompt), instantiate(cfg.scoring), device, caches)
+    load = partial(instantiate, cfg.model)
+    if cfg.run is None:
+        return BareModel(load, view)
+    run, trained = RunDir(cfg.run), OmegaConf.create(_saved(cfg.run)[1])
+    path = None if checkpoint is None else run.checkpoints / checkpoint
+    return TrainedRun(
+        run, load, instantiate(trained.adapter), view, dtype=cfg.model.get("dtype", "float32"), checkpoint=path
+    )
+
+
+def refuse_another_config(folder: EvaluationDir | EmbeddingDir, config: str, free: Sequence[str]) -> None:
+    """Let a folder be gone on with by the config that began it alone.
+
+    Args:
+        folder: New, or begun by an earlier call.
+        config: The resolved config of this call, as YAML.
+        free: Top-level keys that may differ.
+
+    Raises:
+        UserError: If the folder holds something else.
+    """
+    saved, own = folder.read_config(), yaml.safe_load(config)
+    changed = sorted(key for key in (saved.keys() | own.keys()) - {*free} if saved.get(key) != own.get(key))
+    if saved and changed:
+        raise UserError(
+            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
+            f" hydra.run.dir=…, or go on with resume={folder.path}"
+        )
+
+
+def _saved(run: str) -> tuple[str, dict[str, Any]]:
+    """Where a run is, and its config there."""
+    folder = RunDir.existing(run)
+    place, config = str(folder.path.resolve()), folder.read_config()
+    return place, relocated(config, config.get("paths", {}).get("run_dir", place), place)
+
+
+def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (nodes of configs)
+    """The node that a run has for a group, but for the command line's choice of another or of some of its values."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.create({group: saved})
+    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+        if key.partition(".")[0] == group:
+            OmegaConf.update(node, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
+    return node[group]
 
 
 def _message(error: BaseException) -> str | None:

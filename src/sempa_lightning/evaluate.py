@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, relocated, write_json, write_text
-from sempa_lightning.entry import conf_dir, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, write_json, write_text
+from sempa_lightning.entry import (
+    SUBJECT_GROUPS,
+    conf_dir,
+    instantiate,
+    refuse_another_config,
+    resumed_config,
+    run_main,
+    subjects_of,
+    telling_errors,
+    with_saved,
+)
 from sempa_lightning.errors import UserError
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
@@ -22,7 +31,6 @@ FAILED, SKIPPED = 3, 4
 
 # What another call in the same folder may have otherwise: nothing of it changes a number.
 _FREE = ("processes", "device", "follow", "poll_seconds", "patience_seconds", "paths", "keep_layers")
-_GROUPS = ("model", "readout", "prompt", "scoring")
 _SECONDS_TO_WAIT = 120
 
 
@@ -38,7 +46,7 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     """
     from rich.console import Console
 
-    from sempa_lightning.evaluation.queue import Queue
+    from sempa_lightning.evaluation.queue import Queue, Watch
     from sempa_lightning.evaluation.runner import available, skipped
     from sempa_lightning.evaluation.table import print_summary
     from sempa_lightning.evaluation.workers import Workers, own_rank, worker_command
@@ -48,13 +56,14 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     quieten()
     folder, rank = EvaluationDir(cfg.paths.run_dir), own_rank()
     console = Console(quiet=rank > 0)
-    suites, subjects = instantiate(cfg.eval), _subjects(cfg, cfg.checkpoint)
+    suites, subjects = instantiate(cfg.eval), subjects_of(cfg, cfg.device, cfg.keep_layers, cfg.checkpoint)
     queue = Queue(folder, available(suites, console), _chosen(subjects.labels, cfg.subjects), cfg.seed)
     if rank > 0:
         _wait_for(folder)
         queue.work(subjects, console)
         return 0
-    _begin(folder, OmegaConf.to_yaml(cfg))
+    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
+    write_text(folder.config, OmegaConf.to_yaml(cfg))
     missing = {"skipped": skipped(suites), "overrides": overrides}
     write_json(folder.manifest, manifest(cfg.seed, "evaluate") | missing)
     console.print(f"evaluation folder: {folder.path}", soft_wrap=True)
@@ -62,7 +71,9 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
         _follow(cfg, queue, console)
     queue.retry()
     if cfg.processes > 1:
-        Workers(worker_command(folder), cfg.processes, folder).run(queue, console)
+        commands = [worker_command("evaluate", folder.path)] * cfg.processes
+        # Two deaths at a task make it a failure: there cannot be more than this.
+        Workers(commands, folder.log, restarts=2 * len(queue.places)).run(Watch(queue, console), console)
     else:
         queue.work(subjects, console)
     print_summary(queue.finish(console), console, "Evaluation" if len(queue.labels) == 1 else "Base and trained")
@@ -97,46 +108,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     if any(override.startswith("limit=") for override in overrides):
         for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
             task.limit = cfg.limit
-    if cfg.run is not None:
-        own.run, saved = _saved(cfg.run)
-        for group in saved.keys() & set(_GROUPS):
-            own[group] = _overridden(own, group, saved[group], overrides)
-    return own
-
-
-def _saved(run: str) -> tuple[str, dict[str, Any]]:
-    """Where a run is, and its config there."""
-    folder = RunDir.existing(run)
-    place, config = str(folder.path.resolve()), folder.read_config()
-    return place, relocated(config, config.get("paths", {}).get("run_dir", place), place)
-
-
-def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (nodes of configs)
-    """The node that a run has for a group, but for the command line's choice of another or of some of its values."""
-    node = OmegaConf.create({group: saved})
-    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
-        if key.partition(".")[0] == group:
-            OmegaConf.update(node, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
-    return node[group]
-
-
-def _subjects(cfg: Any, checkpoint: str | None) -> Any:  # noqa: ANN401 (as below)
-    """What is measured; it is loaded when it is needed."""
-    from functools import partial
-
-    from sempa_lightning.assets import local_path
-    from sempa_lightning.evaluation.subjects import BareModel, EmbeddingCaches, TrainedRun, View
-
-    caches = EmbeddingCaches(local_path(cfg.paths.cache_dir) / "embeddings", cfg.keep_layers)
-    view = View(instantiate(cfg.readout), instantiate(cfg.prompt), instantiate(cfg.scoring), cfg.device, caches)
-    load = partial(instantiate, cfg.model)
-    if cfg.run is None:
-        return BareModel(load, view)
-    run, trained = RunDir(cfg.run), OmegaConf.create(_saved(cfg.run)[1])
-    path = None if checkpoint is None else run.checkpoints / checkpoint
-    return TrainedRun(
-        run, load, instantiate(trained.adapter), view, dtype=cfg.model.get("dtype", "float32"), checkpoint=path
-    )
+    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides)
 
 
 def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -158,23 +130,8 @@ def _follow(cfg: Any, queue: Any, console: Any) -> None:  # noqa: ANN401 (as bel
     if cfg.run is None:
         raise UserError("follow=true goes with a run: run=<run folder>")
     run, poll, patience = RunDir(cfg.run), float(cfg.poll_seconds), float(cfg.patience_seconds)
-    follow(run, _subjects(cfg, run.last_checkpoint.name), queue, console, poll, patience)
-
-
-def _begin(folder: EvaluationDir, config: str) -> None:
-    """Write the config, or go on with the evaluation that is in the folder.
-
-    Raises:
-        UserError: If it is another one, or a run.
-    """
-    saved, own = folder.read_config(), yaml.safe_load(config)
-    changed = sorted(key for key in (saved.keys() | own.keys()) - {*_FREE} if saved.get(key) != own.get(key))
-    if saved and changed:
-        raise UserError(
-            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
-            f" hydra.run.dir=…, or go on with resume={folder.path}"
-        )
-    write_text(folder.config, config)
+    subjects = subjects_of(cfg, cfg.device, cfg.keep_layers, run.last_checkpoint.name)
+    follow(run, subjects, queue, console, poll, patience)
 
 
 def _wait_for(folder: EvaluationDir) -> None:

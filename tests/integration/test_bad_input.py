@@ -40,8 +40,8 @@ def jsonl(*rows):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("gone.jsonl", None, "no file {path}; give data.path=<a .csv, .tsv, .jsonl, .parquet file>"),
-        ("rows.xlsx", b"", "{path}: unknown kind of file; give one of .csv, .tsv, .jsonl, .parquet"),
+        ("gone.jsonl", None, "no file {path}; give data.path=<a .csv, .tsv, .jsonl, .parquet, .txt file>"),
+        ("rows.xlsx", b"", "{path}: unknown kind of file; give one of .csv, .tsv, .jsonl, .parquet, .txt"),
         ("empty.jsonl", b"", "{path} is empty: it holds no record"),
         ("header.csv", b"sent0,sent1,hard_neg\n", "{path} is empty: it holds no record"),
         ("column.csv", b"sent0,sent1\na,b\n", "no column 'hard_neg'; it has 'sent0', 'sent1'"),

@@ -38,10 +38,11 @@ class Table(Protocol):
 
 
 class FileTable:
-    """A local file; its suffix says what it is: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
+    """A local file; its suffix says what it is: `.csv`, `.tsv`, `.jsonl`, `.parquet` or `.txt`.
 
     Text is UTF-8. In `.csv` and `.tsv` the first line names the columns and cells may be quoted by `"`; a
-    cell is the text that is written there, so `nan` and `NA` are words and an empty cell is an empty text.
+    cell is the text that is written there, so `nan` and `NA` are words and an empty cell is an empty text. A `.txt`
+    file has one column, `text`, and a record in each line that is not blank.
 
     Args:
         path: The file, or a `pkg://` location; null is a file that is still to be named.
@@ -86,8 +87,8 @@ class HubTable:
         name: Its name, `owner/name`.
         revision: Commit, tag or branch.
         split: The split to read.
-        file: One `.csv`, `.tsv`, `.jsonl` or `.parquet` file of the repository, read as `FileTable` reads it;
-            null to read the split as the `datasets` library does.
+        file: One file of the repository, read as `FileTable` reads it; null to read the split as the `datasets`
+            library does.
     """
 
     name: str
@@ -112,7 +113,7 @@ class HubTable:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"cannot read {self.name} from the Hub: {reason.rstrip('.')}; get the file on a machine that"
-                " can reach it and give data.path=<file>"
+                " can reach it and give its path"
             ) from error
         yield from records
 
@@ -128,6 +129,25 @@ class HubTable:
 def table(path: str | None, hub: HubTable | None = None) -> Table:
     """Choose the local file where a path is given, the data set of the Hub otherwise."""
     return FileTable(path) if path is not None or hub is None else hub
+
+
+def named_table(source: str, split: str, revision: str | None) -> Table:
+    """Find the table that a name on the command line stands for.
+
+    Args:
+        source: A file (see `FileTable`); what neither is there nor looks like a file is a data set of the Hub.
+        split: Which split of a data set of the Hub.
+        revision: Its commit, tag or branch.
+
+    Raises:
+        UserError: If it is a file that is not there.
+    """
+    path = local_path(source)
+    is_file = path.exists() or path.suffix in _READERS or source.startswith(("/", ".", "~", "pkg://"))
+    table = FileTable(source) if is_file else HubTable(source, revision, split)
+    if table.missing:
+        raise UserError(f"{table.missing}: name a {', '.join(_READERS)} file or a data set of the Hub")
+    return table
 
 
 def cell(record: Record, column: str, where: str) -> Any:  # noqa: ANN401 (any cell)
@@ -205,6 +225,11 @@ def _parquet_records(path: Path) -> Iterator[Record]:
         raise UserError(f"{path} is no parquet file: {str(error).splitlines()[0]}") from error
 
 
+def _txt_records(path: Path) -> Iterator[Record]:
+    with path.open(encoding="utf-8-sig") as lines:
+        yield from ({"text": line.strip()} for line in _text_lines(path, lines) if line.strip())
+
+
 def _text_lines(path: Path, lines: TextIO) -> Iterator[str]:
     number = 0
     try:
@@ -221,4 +246,8 @@ _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".tsv": _tsv_records,
     ".jsonl": _jsonl_records,
     ".parquet": _parquet_records,
+    ".txt": _txt_records,
 }
+
+SUFFIXES = tuple(_READERS)
+"""What the names of files that can be read end with."""
