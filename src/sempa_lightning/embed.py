@@ -110,7 +110,7 @@ def _finish(cfg: Any, parts: Any, seconds: float, console: Any) -> None:  # noqa
     if there < len(parts.all):
         console.print(f"this share is done; {there} of {len(parts.all)} parts are there", highlight=False)
         return
-    first = parts.read(parts.all)[0]
+    (first,) = parts.read(parts.all[:1])
     truncated = sum(about.truncated for about in parts.read(parts.all, first.weights))
     counts = {"texts": parts.survey.rows, "parts": len(parts.all), "width": first.width, "truncated": truncated}
     write_json(

@@ -1,5 +1,6 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
+import sys
 from typing import Any
 
 import hydra
@@ -90,6 +91,12 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
         if resume:
             cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task))
         OmegaConf.resolve(cfg)
+        if cfg.preflight:
+            from sempa_lightning.preflight import preflight
+
+            if not preflight(cfg):
+                sys.exit(1)
+            return None
         return train(cfg, resume=resume)
 
 

@@ -21,12 +21,16 @@ OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.ya
 TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "eval", "logger", "loss", "max_grad_norm", "model", "monitor",
-        "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
-        "scheduler", "scoring", "seed", "trainer",
+        "objective", "optimizer", "paths", "preflight", "prompt", "readout", "reference", "resume", "run_name",
+        "samples", "scheduler", "scoring", "seed", "trainer",
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",
         "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed",
+    },
+    "embed": {
+        "batch_size", "checkpoint", "column", "corpus", "device", "dtype", "keep_text", "model", "part_rows", "paths",
+        "processes", "prompt", "readout", "resume", "revision", "run", "run_name", "scoring", "seed", "shard", "split",
     },
     "export": {"formats", "out", "push", "run"},
 }  # fmt: skip
@@ -109,7 +113,7 @@ def cases():
     """Each option under each root that has its group; a model that needs training data is for training alone."""
     for root in ROOTS:
         for option in OPTIONS:
-            if option.partition("=")[0] in groups(root) and (root, option) != ("evaluate", "model=scratch_llama"):
+            if option.partition("=")[0] in groups(root) and (root == "train" or option != "model=scratch_llama"):
                 yield root, option
 
 
