@@ -1,4 +1,4 @@
-"""The folders of runs, evaluations, syntheses and sweeps: the one place that knows the names of their files."""
+"""The folders of runs, evaluations, embeddings, syntheses and sweeps: the one place that knows their files' names."""
 
 import errno
 import json
@@ -222,6 +222,45 @@ class SynthesisDir:
     def remove_leftovers(self) -> None:
         """Remove what processes that were killed have left half-written (see `replacing`)."""
         for path in (*self.path.glob(".*.jsonl.*"), *self.path.glob("parts/.*.jsonl.*")):
+            path.unlink(missing_ok=True)
+
+
+class EmbeddingDir:
+    """The vectors of a corpus are a folder of parts, a file each.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """Resolved config: the corpus, the model and how it is read out."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Once all parts are there: versions, commit, hardware, command, counts, what corpus and weights are."""
+        return self.path / "manifest.json"
+
+    def part(self, number: int) -> Path:
+        """The vectors of one part of the corpus."""
+        return self.path / f"part-{number:05}.parquet"
+
+    def log(self, name: str) -> Path:
+        """What a process of its own printed."""
+        return self.path / "log" / f"{name}.txt"
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config; empty while there is none."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
+        return config
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed have left half-written (see `replacing`)."""
+        for path in self.path.glob(".part-*.parquet.*"):
             path.unlink(missing_ok=True)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
+from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
 from sempa_lightning.errors import UserError
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
-
 
 # What a model that is looked at consists of, in a config and in that of a run.
 SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
@@ -137,7 +136,9 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("train
     return resumed
 
 
-def refuse_another_config(folder: EvaluationDir | SynthesisDir, config: str, free: Sequence[str]) -> None:
+def refuse_another_config(
+    folder: EmbeddingDir | EvaluationDir | SynthesisDir, config: str, free: Sequence[str]
+) -> None:
     """Let a folder be gone on with by the config that began it alone.
 
     Args:

@@ -46,7 +46,7 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     """
     from rich.console import Console
 
-    from sempa_lightning.evaluation.queue import Queue
+    from sempa_lightning.evaluation.queue import Queue, Watch
     from sempa_lightning.evaluation.runner import available, skipped
     from sempa_lightning.evaluation.table import print_summary
     from sempa_lightning.evaluation.workers import Workers, own_rank, worker_command
@@ -71,7 +71,9 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
         _follow(cfg, queue, console)
     queue.retry()
     if cfg.processes > 1:
-        Workers(worker_command(folder), cfg.processes, folder).run(queue, console)
+        commands = [worker_command("evaluate", folder.path)] * cfg.processes
+        # Two deaths at a task make it a failure: there cannot be more than this.
+        Workers(commands, folder.log, restarts=2 * len(queue.places)).run(Watch(queue, console), console)
     else:
         queue.work(subjects, console)
     print_summary(queue.finish(console), console, "Evaluation" if len(queue.labels) == 1 else "Base and trained")

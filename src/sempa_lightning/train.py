@@ -148,6 +148,12 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                 cfg = resumed_config(cfg, list(hydra_config.overrides.task))
             cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "sweep"])  # a run is the same in any sweep
             OmegaConf.resolve(cfg)
+            if cfg.preflight:
+                from sempa_lightning.preflight import preflight
+
+                if not preflight(cfg):
+                    sys.exit(1)
+                return None
             return train(cfg, resume=resume)
     except SystemExit:
         if hydra_config.mode != RunMode.MULTIRUN:

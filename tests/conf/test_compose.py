@@ -25,12 +25,16 @@ OPTIONS = sorted(
 TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "divergence", "eval", "logger", "loss", "max_grad_norm", "model",
-        "monitor", "objective", "optimizer", "paths", "prompt", "readout", "reference", "resume", "run_name", "samples",
-        "scheduler", "scoring", "seed", "sweep", "trainer",
+        "monitor", "objective", "optimizer", "paths", "preflight", "prompt", "readout", "reference", "resume",
+        "run_name", "samples", "scheduler", "scoring", "seed", "sweep", "trainer",
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",
         "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed", "subjects",
+    },
+    "embed": {
+        "batch_size", "checkpoint", "column", "corpus", "device", "dtype", "keep_text", "model", "part_rows", "paths",
+        "processes", "prompt", "readout", "resume", "revision", "run", "run_name", "scoring", "seed", "shard", "split",
     },
     "export": {"formats", "out", "push", "run"},
     "synthesize": {

@@ -198,6 +198,14 @@ def mine_here():
 
 
 @pytest.fixture(scope="session")
+def embed_here():
+    """Call `python -m sempa_lightning.embed` with these words, in this process."""
+    from sempa_lightning.embed import main
+
+    return partial(call_main, main)
+
+
+@pytest.fixture(scope="session")
 def train(here, tiny_arguments):
     """Train on the tiny scale into a folder, in this process; the run must end well."""
     from sempa_lightning.artifacts import RunDir

@@ -131,6 +131,25 @@ def table(path: str | None, hub: HubTable | None = None) -> Table:
     return FileTable(path) if path is not None or hub is None else hub
 
 
+def named_table(source: str, split: str, revision: str | None) -> Table:
+    """Find the table that a name on the command line stands for.
+
+    Args:
+        source: A file (see `FileTable`); what neither is there nor looks like a file is a data set of the Hub.
+        split: Which split of a data set of the Hub.
+        revision: Its commit, tag or branch.
+
+    Raises:
+        UserError: If it is a file that is not there.
+    """
+    path = local_path(source)
+    is_file = path.exists() or path.suffix in _READERS or source.startswith(("/", ".", "~", "pkg://"))
+    table = FileTable(source) if is_file else HubTable(source, revision, split)
+    if table.missing:
+        raise UserError(f"{table.missing}: name a {', '.join(_READERS)} file or a data set of the Hub")
+    return table
+
+
 def cell(record: Record, column: str, where: str) -> Any:  # noqa: ANN401 (any cell)
     """Take one cell of a record.
 

@@ -114,3 +114,30 @@ class Queue:
         log = self.folder.log(place)
         more = f"; see {log}" if log.is_file() else ""
         console.print(f"[red]{place} failed: {line}{more}[/red]", soft_wrap=True)
+
+
+class Watch:
+    """A queue that other processes work on.
+
+    Args:
+        queue: The queue.
+        console: Where what ends is told.
+    """
+
+    def __init__(self, queue: Queue, console: Console) -> None:
+        self._queue = queue
+        self._console = console
+        self._told = set(queue.places) - set(queue.rest)
+
+    @property
+    def rest(self) -> list[str]:
+        """What neither gave numbers nor failed."""
+        return self._queue.rest
+
+    def tell(self) -> None:
+        """Say what has ended since the last call."""
+        for place in self._queue.places:
+            if place not in self._told and (result := self._queue.folder.read_result(place)):
+                self._told.add(place)
+                what = f"[red]failed: {result['failed']}[/red]" if "failed" in result else "done"
+                self._console.print(f"{place} {what} ({result['seconds']:.1f} s)", soft_wrap=True)

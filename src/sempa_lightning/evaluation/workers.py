@@ -1,17 +1,16 @@
-"""More processes on this machine for one evaluation."""
+"""More processes on this machine for one piece of work."""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 
-from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
-from sempa_lightning.evaluation.queue import Queue
 
 _PAUSE = 0.2
 
@@ -21,33 +20,44 @@ def own_rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
+@runtime_checkable
+class Work(Protocol):
+    """Work in a folder that shows what is done."""
+
+    @property
+    def rest(self) -> Sequence[object]:
+        """What is not done."""
+
+    def tell(self) -> None:
+        """Say what was done since the last call."""
+
+
 class Workers:
-    """Processes that work on a queue; one that a signal kills is started again.
+    """Processes that share a piece of work; one that a signal kills is started again.
 
     Args:
-        command: What each of them runs.
-        number: How many.
-        folder: The evaluation; what a process prints goes to its `log/`.
+        commands: What each of them runs.
+        log: The file that a process prints to, by name.
+        restarts: How often one is started again, all together.
     """
 
-    def __init__(self, command: Sequence[str], number: int, folder: EvaluationDir) -> None:
-        self._command = command
-        self._number = number
-        self._folder = folder
+    def __init__(self, commands: Sequence[Sequence[str]], log: Callable[[str], Path], restarts: int) -> None:
+        self._commands = commands
+        self._logs = [log(f"process-{rank}") for rank in range(1, len(commands) + 1)]
+        self._restarts = restarts
 
-    def run(self, queue: Queue, console: Console) -> None:
-        """Start them and wait until all is measured, telling what ends.
+    def run(self, work: Work, console: Console) -> None:
+        """Start them and wait until all is done, telling what ends.
 
         Raises:
-            UserError: If they end before all is measured.
+            UserError: If they end before all is done.
         """
-        processes = {rank: self._start(rank) for rank in range(1, self._number + 1)}
-        # Two deaths at a task make it a failure: there cannot be more than this.
-        restarts, told = 2 * len(queue.places), set(queue.places) - set(queue.rest)
+        processes = {rank: self._start(rank) for rank in range(1, len(self._commands) + 1)}
+        restarts = self._restarts
         try:
             while processes:
                 time.sleep(_PAUSE)
-                self._tell(queue, told, console)
+                work.tell()
                 for rank, process in list(processes.items()):
                     if (code := process.poll()) is None:
                         continue
@@ -55,43 +65,34 @@ class Workers:
                     if code >= 0:
                         continue
                     console.print(f"[yellow]process {rank} died of signal {-code}[/yellow]")
-                    if queue.rest and restarts:  # another may have done the rest by now
+                    if work.rest and restarts:  # another may have done the rest by now
                         restarts -= 1
                         processes[rank] = self._start(rank)
         finally:
             for process in processes.values():
                 process.terminate()
-        self._tell(queue, told, console)
-        if queue.rest:
+        work.tell()
+        if work.rest:
             raise UserError(self._last_words())
 
-    def _tell(self, queue: Queue, told: set[str], console: Console) -> None:
-        for place in queue.places:
-            if place not in told and (result := queue.folder.read_result(place)):
-                told.add(place)
-                what = f"[red]failed: {result['failed']}[/red]" if "failed" in result else "done"
-                console.print(f"{place} {what} ({result['seconds']:.1f} s)", soft_wrap=True)
-
     def _start(self, rank: int) -> subprocess.Popen[bytes]:
-        threads = str(max(1, (os.cpu_count() or 1) // self._number))
+        threads = str(max(1, (os.cpu_count() or 1) // len(self._commands)))
         environment = {"OMP_NUM_THREADS": threads, **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank - 1)}
-        log = self._log(rank)
+        log = self._logs[rank - 1]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            return subprocess.Popen(self._command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-
-    def _log(self, rank: int) -> Path:
-        return self._folder.log(f"process-{rank}")
+            command = self._commands[rank - 1]
+            return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     def _last_words(self) -> str:
         """Why they ended, as one of them told it."""
-        for rank in range(1, self._number + 1):
-            lines = self._log(rank).read_text(errors="replace").splitlines() if self._log(rank).is_file() else []
+        for log in self._logs:
+            lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
             if told := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
                 return told[-1]
-        return f"the processes ended before all was measured: see {self._log(1).parent}"
+        return f"the processes ended before all was done: see {self._logs[0].parent}"
 
 
-def worker_command(folder: EvaluationDir) -> list[str]:
-    """The command of a process that works on a folder that another one has prepared."""
-    return [sys.executable, "-m", "sempa_lightning.evaluate", f"resume={folder.path}"]
+def worker_command(name: str, folder: Path) -> list[str]:
+    """The call of a command in a process that works on a folder which another one has prepared."""
+    return [sys.executable, "-m", f"sempa_lightning.{name}", f"resume={folder}"]

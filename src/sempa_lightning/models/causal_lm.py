@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sempa_lightning.assets import local_path
@@ -48,9 +48,7 @@ def load_causal_lm(
         UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, or if
             bitsandbytes is missing.
     """
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise UserError(f"model.dtype={dtype} is no dtype of torch: set float32, bfloat16 or float16")
-    options: dict[str, Any] = {"revision": revision, "dtype": getattr(torch, dtype)}
+    options: dict[str, Any] = {"revision": revision, "dtype": _dtype(dtype)}
     if load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"])
     try:
@@ -72,6 +70,27 @@ def load_causal_lm(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()  # in evaluation mode layers keep everything
     return LanguageModel(model, tokenizer)
+
+
+def outline(path: str, *, revision: str | None = None, dtype: str = "float32") -> PreTrainedModel:
+    """What `load_causal_lm` would load, without weights: parameters on the meta device. Only the config is read.
+
+    Args:
+        path: As there.
+        revision: As there.
+        dtype: As there.
+
+    Raises:
+        UserError: If the model is unknown, gated or out of reach, or if torch has no such dtype.
+    """
+    options = {"dtype": _dtype(dtype)}
+    try:
+        config = AutoConfig.from_pretrained(_location(path), revision=revision)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(_reason(path, error)) from error
+    return model
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -154,6 +173,13 @@ def max_positions(model: nn.Module) -> int:
     """Longest sequence that the model was built for, in tokens."""
     config: Any = model.config
     return int(config.get_text_config().max_position_embeddings)
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UserError(f"model.dtype={name} is no dtype of torch: set float32, bfloat16 or float16")
+    return dtype
 
 
 def _location(path: str) -> str:

@@ -1,6 +1,7 @@
 """Sentence embeddings read out of a causal language model."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,18 @@ from sempa_lightning.models.readout import Readout, SentenceReadout
 
 # Run folders name the readout here.
 __all__ = ["Embedder", "Readout"]
+
+
+class Embedded(NamedTuple):
+    """What became of some sentences.
+
+    Attributes:
+        vectors: Float32, on the CPU, in the order of the sentences.
+        truncated: How many were too long for the model's context, in one prompt at least.
+    """
+
+    vectors: Float[Tensor, "sentences width"]
+    truncated: int
 
 
 class Embedder:
@@ -46,13 +59,21 @@ class Embedder:
         self._batch_size = batch_size
         self._cache = cache
 
-    @torch.no_grad()
     def encode(
         self,
         sentences: Sequence[str],
         progress: Callable[[Sequence[list[str]]], Iterable[list[str]]] = iter,
     ) -> Float[Tensor, "sentences width"]:
-        """Encode sentences, in input order, as float32 vectors on the CPU.
+        """Encode sentences, in input order, as float32 vectors on the CPU; arguments as in `embed`."""
+        return self.embed(sentences, progress).vectors
+
+    @torch.no_grad()
+    def embed(
+        self,
+        sentences: Sequence[str],
+        progress: Callable[[Sequence[list[str]]], Iterable[list[str]]] = iter,
+    ) -> Embedded:
+        """Encode sentences, and count those that were cut.
 
         Args:
             sentences: What to encode.
@@ -69,7 +90,8 @@ class Embedder:
                 reading.read(batch)
         vectors = torch.stack([reading.vectors() for reading in readings]).mean(0)
         place = {sentence: index for index, sentence in enumerate(distinct)}
-        return vectors[[place[sentence] for sentence in sentences]]
+        truncated = sum(any(reading.truncated(sentence) for reading in readings) for sentence in sentences)
+        return Embedded(vectors[[place[sentence] for sentence in sentences]], truncated)
 
     def truncated(self, sentences: Sequence[str]) -> int:
         """How many of the sentences are too long for the model's context in one prompt at least."""

@@ -36,7 +36,7 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path, weights: str, keep_layers: Sequence[int] = ()) -> None:
         self._folder = folder
-        self._weights = weights
+        self.weights = weights
         self.keep_layers = list(keep_layers)
 
     def get(self, readout: Readout, prompts: Sequence[PromptTokens], layers: Sequence[int]) -> dict[int, Vectors]:
@@ -60,7 +60,7 @@ class EmbeddingCache:
     def _part(self, readout: Readout) -> Path:
         """Folder of all that one model made of one kind of readout."""
         # Prompt tokens say all of template and pre-processing, but not what others the steering reads.
-        names = [self._weights, function_name(readout.pooling), readout.attention, repr(readout.steering)]
+        names = [self.weights, function_name(readout.pooling), readout.attention, repr(readout.steering)]
         if readout.steering is not None:
             names.append(function_name(readout.preprocess))
         return self._folder / hashlib.sha256(repr(names).encode()).hexdigest()[:32]

@@ -113,6 +113,10 @@ class Reading:
         rows = [torch.stack([self._vectors[text][layer] for layer in self._asked]) for text in self._prompts]
         return torch.stack(rows).mean(1)
 
+    def truncated(self, sentence: str) -> bool:
+        """Whether a sentence has lost tokens at its end."""
+        return self._prompts[sentence].truncated
+
     def _index(self, layer: int) -> int:
         lowest = 1 if self._readout.attention else 0  # embeddings attend to nothing
         return layer_index(self._model, layer, lowest)

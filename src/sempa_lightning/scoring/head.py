@@ -231,9 +231,14 @@ class _Matrix:
         return rows * self._head.scale
 
 
+def chunk_size(vocab_size: int) -> int:
+    """How many states have their logits at once."""
+    return max(1, _MAX_LOGITS // vocab_size)
+
+
 def _chunks(head: LmHead, *columns: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Pieces of the columns whose logits fit, each with the place of its first row."""
-    size = max(1, _MAX_LOGITS // head.vocab_size)
+    size = chunk_size(head.vocab_size)
     pieces = zip(*(torch.split(column, size) for column in columns), strict=True)
     return ((number * size, piece) for number, piece in enumerate(pieces))
 
