@@ -15,7 +15,6 @@ from sempa_lightning.entry import conf_dir, ending_wandb_run, instantiate, resum
 from sempa_lightning.sweeps.trial import Trial, objectives, recorded_trials
 
 
-@ending_wandb_run()
 def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     """Build everything a run needs; evaluate, fit, evaluate again.
 
@@ -154,7 +153,8 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                 if not preflight(cfg):
                     sys.exit(1)
                 return None
-            return train(cfg, resume=resume)
+            with ending_wandb_run():
+                return train(cfg, resume=resume)
     except SystemExit:
         if hydra_config.mode != RunMode.MULTIRUN:
             raise
