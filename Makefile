@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup train test lint types imports tests format bench clean
+.PHONY: help setup train test lint types imports tests test-slurm format bench clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,9 @@ imports: setup  ## One direction of imports.
 
 tests: setup  ## All tests that this machine can run.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-slurm: setup  ## The documented SLURM commands, on a cluster on this machine; needs slurm-wlm and munge.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm tests/integration/slurm
 
 format: setup  ## Rewrite the code to the project's style.
 	$(BIN)/ruff check --fix .

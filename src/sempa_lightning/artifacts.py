@@ -82,7 +82,16 @@ class RunDir(_Folder):
     @property
     def last_checkpoint(self) -> Path:
         """The checkpoint that training resumes from."""
-        return self.checkpoints / "last.ckpt"
+        return self.earlier_checkpoint(0)
+
+    def earlier_checkpoint(self, age: int) -> Path:
+        """The checkpoint that was the last one `age` checkpoints ago."""
+        return self.checkpoints / (f"last-{age}.ckpt" if age else "last.ckpt")
+
+    @property
+    def resumable_checkpoints(self) -> list[Path]:
+        """The last checkpoints that are there, newest first."""
+        return sorted(self.checkpoints.glob("last*.ckpt"), key=lambda path: (len(path.name), path.name))
 
     @property
     def adapter(self) -> Path:
@@ -121,6 +130,11 @@ class RunDir(_Folder):
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read the logged metrics, oldest first; empty while there are none."""
         return _read_lines(self.metrics)
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed have left half-written (see `replacing`)."""
+        for path in (*self.path.glob(".metrics.jsonl.*"), *self.checkpoints.glob(".*.ckpt.*")):
+            path.unlink(missing_ok=True)
 
 
 class EvaluationDir(_Folder):
@@ -420,15 +434,26 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Lend a temporary path beside `path` and move it there when the block ends well."""
+    """Lend a temporary path beside `path` and move it there when the block ends well, safe from a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with naming(path):
             yield temporary
+            flush(temporary)
             temporary.replace(path)
+            flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk itself before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ from sempa_lightning.errors import UserError
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
+
+# Exit code of a training that a signal has stopped and that can be gone on with.
+STOPPED = os.EX_TEMPFAIL
+
+# What may change where a training is resumed.
+RESUMED_FREELY = ("trainer", "logger")
 
 # What a model that is looked at consists of, in a config and in that of a run.
 SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
@@ -89,6 +96,36 @@ def telling_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stopping_on_signals(run: RunDir) -> Iterator[None]:
+    """Let a signal end a run with a line that says how to go on, and with exit code `STOPPED`.
+
+    At once, but for a step of the training that is under way (see `StopBetweenSteps`). Of several processes only the
+    first tells; the others exit with 0, for Lightning would kill the first one otherwise.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from sempa_lightning.training.callbacks.stop_between_steps import SIGNALS
+    from sempa_lightning.training.setup import is_first_process
+
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        causes = (end, end.__context__)  # Lightning makes a `SystemExit` of an interruption
+        if not any(isinstance(cause, (KeyboardInterrupt, SIGTERMException)) for cause in causes):
+            raise
+        if not is_first_process():
+            sys.exit(0)
+        can_resume = bool(run.resumable_checkpoints)
+        how = f"resume={run.path} goes on" if can_resume else "there is no checkpoint yet, start the run again"
+        sys.stdout.write(f"stopped: {how}\n")
+        sys.exit(STOPPED)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def ending_wandb_run() -> Iterator[None]:
     """End the W&B run that was begun meanwhile, as failed where an error leaves the block.
 
@@ -114,7 +151,7 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
-def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("trainer", "logger")) -> Any:  # noqa: ANN401 (a DictConfig)
+def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED_FREELY) -> Any:  # noqa: ANN401 (a DictConfig)
     """The saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
 
     Raises:
@@ -137,7 +174,7 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = ("train
 
 
 def refuse_another_config(
-    folder: EmbeddingDir | EvaluationDir | SynthesisDir, config: str, free: Sequence[str]
+    folder: RunDir | EmbeddingDir | EvaluationDir | SynthesisDir, config: str, free: Sequence[str]
 ) -> None:
     """Let a folder be gone on with by the config that began it alone.
 

@@ -11,11 +11,22 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import RunDir, SweepDir, write_json, write_text
-from sempa_lightning.entry import conf_dir, ending_wandb_run, instantiate, resumed_config, run_main, telling_errors
+from sempa_lightning.entry import (
+    RESUMED_FREELY,
+    STOPPED,
+    conf_dir,
+    ending_wandb_run,
+    instantiate,
+    refuse_another_config,
+    resumed_config,
+    run_main,
+    stopping_on_signals,
+    telling_errors,
+)
+from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Trial, objectives, recorded_trials
 
 
-@ending_wandb_run()
 def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     """Build everything a run needs; evaluate, fit, evaluate again.
 
@@ -28,8 +39,8 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.models.causal_lm import decoder
+    from sempa_lightning.training.callbacks import random_states, stop_between_steps
     from sempa_lightning.training.callbacks.probe import watch
-    from sempa_lightning.training.callbacks.random_states import RandomStates
     from sempa_lightning.training.checkpoints import (
         AtomicCheckpointIO,
         best_score,
@@ -58,12 +69,12 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
     )
-    callbacks = [*instantiate(cfg.callbacks).values(), RandomStates()]
+    callbacks = [*instantiate(cfg.callbacks).values(), random_states.RandomStates(), stop_between_steps.StopBetweenSteps()]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-    checkpoint = starting_point(run, resume=resume)
+    checkpoint = starting_point(run, console, resume=resume)
 
     if is_first_process():
         datamodule.prepare_data()
@@ -93,6 +104,20 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         comparison.print()
         console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
     return best_score(trainer)
+
+
+def _has_begun(run: RunDir, cfg: Any) -> bool:  # noqa: ANN401 (as below)
+    """Whether the same command has run in this folder before, and was stopped after its first checkpoint.
+
+    Raises:
+        UserError: If the folder holds another run, or one that has ended.
+    """
+    if not run.resumable_checkpoints:
+        return False
+    refuse_another_config(run, OmegaConf.to_yaml(cfg), RESUMED_FREELY)
+    if run.summary.is_file():
+        raise UserError(f"{run.path} holds a run that has ended: name a new folder with hydra.run.dir=…")
+    return True
 
 
 def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa: ANN401 (as below)
@@ -154,9 +179,11 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                 if not preflight(cfg):
                     sys.exit(1)
                 return None
-            return train(cfg, resume=resume)
-    except SystemExit:
-        if hydra_config.mode != RunMode.MULTIRUN:
+            run = RunDir(cfg.paths.run_dir)
+            with stopping_on_signals(run), ending_wandb_run():
+                return train(cfg, resume=resume or _has_begun(run, cfg))
+    except SystemExit as end:
+        if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:
             raise
         return None
 

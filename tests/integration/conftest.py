@@ -250,10 +250,20 @@ class Steps(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def every_step():
+def all_checkpoints():
+    """Command-line words for a run that keeps its checkpoint of each validation as `step=<step>.ckpt`."""
+    return [
+        "+callbacks.all._target_=lightning.pytorch.callbacks.ModelCheckpoint",
+        *("+callbacks.all.dirpath=${paths.run_dir}/checkpoints", "+callbacks.all.filename='{step}'"),
+        "+callbacks.all.save_top_k=-1",
+    ]
+
+
+@pytest.fixture(scope="session")
+def every_step(all_checkpoints):
     """Command-line words for a run whose steps `steps` can read: a checkpoint of each, gradients as they come."""
     return [
-        *("trainer.val_check_interval=1", "+callbacks.last.save_top_k=-1", "callbacks.last.filename='{step}'"),
+        *("trainer.val_check_interval=1", *all_checkpoints),
         *("max_grad_norm=null", "optimizer.lr=1e-3", "scheduler.warmup_ratio=0.0"),
     ]
 

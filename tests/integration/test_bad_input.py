@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(train, here, tmp_path, req
     for name in ("best", "last"):
         checkpoint = torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] <= 6
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
 
 
 def test_a_loader_process_that_dies_is_told(told, monkeypatch):

@@ -347,10 +347,11 @@ def test_an_evaluation_that_cannot_start_does_not_end_a_sweep(evaluate_here, sma
     assert EvaluationDir(tmp_path / "sweep" / "1").read_summary()
 
 
-def test_a_run_is_followed_while_it_trains(measure, train, tmp_path):
+def test_a_run_is_followed_while_it_trains(measure, train, all_checkpoints, tmp_path):
     """The checkpoints of a real training come one after the other; the run ends when its summary is there."""
-    run = train(tmp_path / "run", "objective=preference", "optimizer.lr=1e-2", "callbacks.last.filename='{step}'",
-                "+callbacks.last.save_top_k=-1")  # fmt: skip
+    run = train(tmp_path / "run", "objective=preference", "optimizer.lr=1e-2", *all_checkpoints)
+    for path in run.resumable_checkpoints:
+        path.unlink()
     kept = {step: run.checkpoints / f"step={step}.ckpt" for step in (2, 4, 6)}
     summary = run.summary.rename(tmp_path / "summary.json")
     folder = EvaluationDir(tmp_path / "out")

@@ -2,15 +2,21 @@
 
 import json
 import shutil
+import signal
 
 import pytest
 import torch
 
 from sempa_lightning.artifacts import RunDir
+from sempa_lightning.evaluation.before_after import BeforeAfter
 from sempa_lightning.training.module import TrainingModule
 
 # Two epochs of six steps; checkpoints after the steps 2, 4, 6 (where the epoch ends), 8, 10, 12.
 WORDS = ["objective=preference_nll_kl", "trainer.max_epochs=2", "optimizer.lr=1e-2", "monitor=eval/sts/dev/pearson"]
+
+
+# The same with checkpoints after the steps 4, 8, 12: none where the first epoch ends.
+SELDOM = [*WORDS, "trainer.val_check_interval=4", "callbacks.last.keep=3"]
 
 
 class PowerCut(BaseException):
@@ -91,6 +97,108 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(here, cut_off, whol
     assert_same_end(run, whole)
 
 
+@pytest.fixture(scope="module")
+def seldom(train, tmp_path_factory):
+    """As `whole`, with fewer checkpoints."""
+    return train(tmp_path_factory.mktemp("seldom"), *SELDOM)
+
+
+def test_the_last_checkpoints_are_kept(whole, seldom):
+    for run, steps in ((whole, [12, 10]), (seldom, [12, 8, 4])):
+        kept = [torch.load(path, weights_only=True)["global_step"] for path in run.resumable_checkpoints]
+        assert kept == steps
+        assert len(list(run.checkpoints.iterdir())) == 1 + len(steps)
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "more"),
+    [
+        (signal.SIGTERM, 1, []),
+        (signal.SIGINT, 3, []),  # a validation follows
+        (signal.SIGUSR1, 5, []),  # the first epoch ends
+        (signal.SIGTERM, 5, ["trainer.max_steps=12"]),  # for Lightning another way to count
+        (signal.SIGTERM, 11, []),  # nothing is left but to evaluate
+    ],
+)
+def test_a_signal_ends_a_run_between_two_steps(here, tiny_arguments, seldom, tmp_path, number, step, more):
+    """It has a checkpoint of its last step, and the same command goes on from there."""
+    words = [*tiny_arguments, f"hydra.run.dir={tmp_path}/run", *SELDOM, *more]
+    training_step, handlers = TrainingModule.training_step, [signal.getsignal(one) for one in (2, 10, 15)]
+
+    def signalled(module, batch, index):
+        if module.global_step == step:
+            signal.raise_signal(number)
+        training_step(module, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", signalled)
+        stopped = here(*words)
+    run = RunDir(tmp_path / "run")
+    assert stopped.returncode == 75, stopped.stderr
+    assert stopped.stdout.endswith(f"stopped: resume={run.path} goes on\n")
+    assert [signal.getsignal(one) for one in (2, 10, 15)] == handlers
+    assert checkpoint(run, "last")["global_step"] == step + 1
+    assert not run.summary.exists()
+    done = here(*words)
+    assert done.returncode == 0, done.stderr
+    assert_same_end(run, seldom)
+
+
+def test_a_signal_outside_the_training_ends_a_run_at_once(here, cut_off, tiny_arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(BeforeAfter, "measure", lambda *_: signal.raise_signal(signal.SIGTERM))
+    done = here(*tiny_arguments, f"hydra.run.dir={tmp_path}/new")
+    assert done.returncode == 75
+    assert done.stdout.endswith("stopped: there is no checkpoint yet, start the run again\n")
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[: len(content) // 2], lambda _: b""], ids=["half", "empty"])
+def test_a_damaged_checkpoint_is_passed_over(here, cut_off, whole, tmp_path, harm):
+    run = cut_off(tmp_path / "run", 9)
+    run.last_checkpoint.write_bytes(harm(run.last_checkpoint.read_bytes()))
+    (run.checkpoints / ".best.ckpt.99").write_bytes(b"half a ch")  # as a kill may leave it
+    done = here(f"resume={run.path}")
+    assert done.returncode == 0, done.stderr
+    assert f"{run.last_checkpoint} is not whole: going on from the one before, last-1.ckpt\n" in done.stdout
+    assert_same_end(run, whole)
+    assert {path.name for path in run.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt", "last-1.ckpt"}
+
+
+def test_without_a_whole_checkpoint_nothing_goes_on(here, cut_off, tmp_path):
+    run = cut_off(tmp_path / "run", 5)
+    best = run.checkpoints / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:-100])
+    done = here(f"resume={run.path}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {best} is not whole: copy it again, or start the run again\n"
+    for path in run.resumable_checkpoints:
+        path.write_bytes(path.read_bytes()[:-100])
+    done = here(f"resume={run.path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {run.checkpoints} has no whole checkpoint (last.ckpt, last-1.ckpt): copy")
+    assert len(run.resumable_checkpoints) == 2
+
+
+def test_a_training_that_has_ended_early_is_not_gone_on_with(here, tiny_arguments, train, tmp_path):
+    """The run breaks off when it evaluates what it has trained."""
+    words = ["objective=preference", "callbacks=kl_stop", "callbacks.best.budget=1e-12", "optimizer.lr=1e-2"]
+    words += ["callbacks.probe.suites.generation.dev.max_texts=2"]
+    whole, run, measure = train(tmp_path / "whole", *words), RunDir(tmp_path / "run"), BeforeAfter.measure
+
+    def until(comparison, stage):
+        if stage == "after":
+            raise PowerCut
+        measure(comparison, stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BeforeAfter, "measure", until)
+        with pytest.raises(PowerCut):
+            here(*tiny_arguments, f"hydra.run.dir={run.path}", *words)
+    done = here(f"resume={run.path}")
+    assert done.returncode == 0, done.stderr
+    assert run.read_summary() == whole.read_summary()
+    assert run.read_summary()["train/steps"] == 2
+
+
 @pytest.mark.parametrize("objective", ["preference", "contrastive", "joint"])
 def test_dropout_goes_on_with_the_same_random_numbers(here, train, every_step, unmeasured, objective, tmp_path):
     """The last two of four steps are done again, in a new folder."""
@@ -155,9 +263,16 @@ def test_there_must_be_a_checkpoint_to_go_on_from(here, cut_off, tmp_path):
     assert done.stderr == f"error: {run.path} has no checkpoint to go on from (last.ckpt); start the run again\n"
 
 
-def test_a_new_run_does_not_write_over_an_old_one(here, tiny_arguments, whole):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (WORDS, "holds a run that has ended: name a new folder"),
+        ([*WORDS, "seed=1"], "holds something else already, with another seed: name a new folder"),
+    ],
+)
+def test_a_new_run_does_not_write_over_an_old_one(here, tiny_arguments, whole, words, message):
     before = {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()}
-    done = here(*tiny_arguments, f"hydra.run.dir={whole.path}")
+    done = here(*tiny_arguments, f"hydra.run.dir={whole.path}", *words)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {whole.path} holds a run already: resume={whole.path} goes on with it")
+    assert done.stderr.startswith(f"error: {whole.path} {message}")
     assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before

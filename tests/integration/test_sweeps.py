@@ -227,6 +227,19 @@ def test_a_launcher_that_calls_the_job_itself(here, tmp_path):
     assert states == [("failed", "x"), ("failed", "y")]
 
 
+def test_submitit_can_send_the_job():
+    """It sends what is in `__main__` whole, not by name."""
+    pytest.importorskip("cloudpickle")
+    lines = [
+        "import cloudpickle",
+        "from sempa_lightning import train",
+        "cloudpickle.register_pickle_by_value(train)",
+        "assert callable(cloudpickle.loads(cloudpickle.dumps(train.main)))",
+    ]
+    done = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_submitit_composes():
     from hydra import compose, initialize_config_dir
 

@@ -86,7 +86,7 @@ def test_checkpoints_hold_the_adapter_alone(run):
         assert all(re.search(r"\.lora_[AB]\.default\.weight$", key) for key in weights)
         assert sum(value.numel() for value in weights.values()) == 2 * 8 * (4 * 64 + 3 * 96)
     assert checkpoint["global_step"] == 6
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
 
 
 def test_the_adapter_is_that_of_the_best_checkpoint(run):

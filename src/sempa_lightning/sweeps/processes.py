@@ -174,7 +174,7 @@ class _Attempt:
     def _words(self) -> list[str]:
         """Go on from a checkpoint; without one, begin in an empty folder."""
         run = self._trial.run
-        if run.last_checkpoint.is_file():
+        if run.resumable_checkpoints:
             return [f"resume={run.path}"]
         for path in run.path.iterdir():
             if path.is_dir():

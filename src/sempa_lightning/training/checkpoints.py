@@ -1,6 +1,7 @@
 """The training checkpoints of a run: which one is best, and from which one a run goes on."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
 
 from sempa_lightning.artifacts import RunDir, relocated, replacing
 from sempa_lightning.errors import UserError
@@ -60,40 +62,69 @@ def training_summary(trainer: Trainer) -> dict[str, float]:
     return {"train/steps": float(trainer.global_step)} | ({} if score is None else {"train/best": score})
 
 
-def starting_point(run: RunDir, *, resume: bool) -> Path | None:
-    """The checkpoint that training goes on from, None for a new run.
+def starting_point(run: RunDir, console: Console, *, resume: bool) -> Path | None:
+    """The checkpoint that training goes on from, the newest that is whole; None for a new run.
 
     Metrics that were logged after the checkpoint are cut off; a new run drops those of a start that came to none.
 
     Raises:
-        UserError: If there is none to resume from, or if a new run would write over those of another.
+        UserError: If there is none to resume from.
     """
-    last = run.last_checkpoint
+    if is_first_process():
+        run.remove_leftovers()
     if not resume:
-        if last.exists():
-            raise UserError(f"{run.path} holds a run already: resume={run.path} goes on with it, or name a new folder")
         if is_first_process():
             run.metrics.unlink(missing_ok=True)
         return None
-    if not last.is_file():
-        raise UserError(f"{run.path} has no checkpoint to go on from ({last.name}); start the run again")
+    newest = _newest_whole(run, console)
     if is_first_process():
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(newest, map_location="cpu", weights_only=True)
         cut_back(run.metrics, checkpoint["global_step"])
-        _follow(run, checkpoint)
-    return last
+        _follow(run, checkpoint, newest)
+    return newest
 
 
-def _follow(run: RunDir, checkpoint: dict[str, Any]) -> None:
-    """Where the run folder was moved, let the last checkpoint name the best one at its new place.
+def _newest_whole(run: RunDir, console: Console) -> Path:
+    """The newest checkpoint that is whole; the first process removes newer ones, which are worth nothing."""
+    found = run.resumable_checkpoints
+    if not found:
+        raise UserError(f"{run.path} has no checkpoint to go on from ({run.last_checkpoint.name}); start the run again")
+    newest = next(filter(is_whole, found), None)
+    if newest is None:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{run.checkpoints} has no whole checkpoint ({names}): copy it again, or start the run again")
+    for torn in found[: found.index(newest)]:
+        console.print(f"{torn} is not whole: going on from the one before, {newest.name}", soft_wrap=True)
+        if is_first_process():
+            torn.unlink(missing_ok=True)
+    return newest
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is there to its end and has the content that was written, by its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, FileNotFoundError):  # all that damage looks like
+        return False
+
+
+def _follow(run: RunDir, checkpoint: dict[str, Any], path: Path) -> None:
+    """Where the run folder was moved, let its checkpoint at `path` name the best one at its new place.
 
     Lightning would forget the best score otherwise.
+
+    Raises:
+        UserError: If the best one is damaged.
     """
     folder = str(run.checkpoints.resolve())
     states = checkpoint["callbacks"]
     moved = {name: relocated(state, state.get("dirpath", folder), folder) for name, state in states.items()}
+    for best in filter(None, (state.get("best_model_path") for state in moved.values())):
+        if not is_whole(Path(best)):
+            raise UserError(f"{best} is not whole: copy it again, or start the run again")
     if moved != states:
-        _write(checkpoint | {"callbacks": moved}, run.last_checkpoint)
+        _write(checkpoint | {"callbacks": moved}, path)
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:

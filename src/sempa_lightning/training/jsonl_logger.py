@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sempa_lightning.artifacts import naming, replacing
+from sempa_lightning.artifacts import flush, naming, replacing
 
 
 class JsonlLogger(Logger):
@@ -37,6 +37,12 @@ class JsonlLogger(Logger):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Have all lines on the disk: a checkpoint that outlives a power cut must find those of its steps."""
+        if self._path.is_file():
+            flush(self._path)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401

@@ -39,5 +39,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     # Logged values are reduced over processes, or computed by each in the same way.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.* when logging on epoch level")
+    # Where SLURM is at hand, and one process is meant.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used.*")
     # It does where a run goes on.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
