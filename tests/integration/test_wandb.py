@@ -122,7 +122,7 @@ def assert_numbers(found, run):
 
 def table(run, found, name):
     (place,) = (value for _, key, value in logged(found) if key == f"tables/{name}/path")
-    (path,) = run.path.glob(f"wandb/*/files/{place}")
+    (path,) = run.path.glob(f"wandb/offline-run-*/files/{place}")
     content = json.loads(path.read_text())
     return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
@@ -160,7 +160,7 @@ def test_runs_that_end_well(train, finished, unmeasured, tmp_path):
     paraphrases = {row["sentence"]: row["before"] for row in table(run, found, "paraphrases")}
     assert paraphrases == samples["before"]["paraphrases"]
     ((picture,),) = (value for _, key, value in logged(found) if key == "pictures/before_after/filenames")
-    (drawn,) = run.path.glob(f"wandb/*/files/{picture}")
+    (drawn,) = run.path.glob(f"wandb/offline-run-*/files/{picture}")
     assert drawn.read_bytes()[:4] == b"\x89PNG"
 
     trial = Trial(RunDir(tmp_path / "sweep" / "3"), ("seed=1", "loss.beta=0.2"), {"seed": "1", "loss.beta": "0.2"})
@@ -251,6 +251,7 @@ def test_a_dashboard_shows_what_a_run_logs(finished):
     curves = {panel.title: panel.metrics for panel in shown if panel.kind == "curves"}
     assert curves == {
         "eval/sts/dev/spearman": ("eval/sts/dev/spearman",),
+        "KL from the reference, perplexity": ("train/kl", "val/kl"),
         "reward margins": ("train/rewards/margins", "val/rewards/margins"),
         "reward accuracy": ("train/rewards/accuracies", "val/rewards/accuracies"),
         "loss": ("train/loss", "val/loss"),

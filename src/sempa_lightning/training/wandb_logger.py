@@ -82,8 +82,9 @@ def _begin(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (as above)
             return wandb.init(**settings)
         except wandb.Error as error:
             why = " ".join(str(error).split())
+    run = wandb.init(**settings, mode="offline")
     wandb.termlog(f"{why}: the run is logged offline")
-    return wandb.init(**settings, mode="offline")
+    return run
 
 
 def _has_key() -> bool:
