@@ -38,7 +38,7 @@ def panels(run: RunDir) -> list[Panel]:
     logged = list(dict.fromkeys(key for line in run.read_metrics() for key in line if key not in summary))
     quality = _ending(summary, f"/{monitor.rpartition('/')[2]}", start="after/sts/")
     cost = _ending(summary, "/perplexity", start="after/generation/")
-    tables = ("changes", "neighbours", "paraphrases") if quality or cost else ("neighbours", "paraphrases")
+    measured = ("changes",) if _ending(summary, "", start="after/") else ()
     chosen = [
         Panel("curves", monitor, _ending(logged, monitor)),
         Panel("curves", "KL from the reference, perplexity", _ending(logged, "/kl", "/perplexity")),
@@ -47,7 +47,7 @@ def panels(run: RunDir) -> list[Panel]:
         Panel("curves", "loss", _ending(logged, "/loss")),
         Panel("points", "embeddings against generation", (*cost[:1], *quality[:1]) if cost and quality else ()),
         Panel("lines", "settings", (*_ending(summary, "train/best"), *cost[:1], *quality[:1]), _settings(run)),
-        *(Panel("table", name, (f"tables/{name}",)) for name in tables),
+        *(Panel("table", name, (f"tables/{name}",)) for name in (*measured, "neighbours", "paraphrases")),
         Panel("pictures", "pictures", tuple(f"pictures/{name}" for name in run.pictures)),
     ]
     return [panel for panel in chosen if panel.metrics]
@@ -129,7 +129,7 @@ def main(words: Sequence[str] | None = None) -> None:
         try:
             entity = chosen.entity or wandb.Api().default_entity
             sys.stdout.write(f"{workspace(shown, entity, logger['project'], chosen.name).save().url}\n")
-        except wandb.Error as error:
+        except (wandb.Error, OSError) as error:  # requests' errors are of the system
             raise UserError(f"W&B does not take the workspace: {error}") from error
 
 
