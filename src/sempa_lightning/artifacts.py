@@ -114,6 +114,13 @@ class RunDir(_Folder):
         return self.path / "before_after.png"
 
     @property
+    def pictures(self) -> dict[str, Path]:
+        """All pictures that there are, by name, such as `before_after` or `attention/demo`."""
+        found = sorted([*self.path.glob("*.png"), *self.path.glob("pictures/**/*.png")])
+        names = [path.relative_to(self.path).with_suffix("").as_posix().removeprefix("pictures/") for path in found]
+        return dict(zip(names, found, strict=True))
+
+    @property
     def trial(self) -> Path:
         """For a run of a sweep: what was chosen for it, and what became of it."""
         return self.path / "trial.json"

@@ -96,11 +96,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         weights = save_policy(policy, tokenizer, run)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
-        summary = comparison.summary | training_summary(trainer)
-        write_json(run.summary, summary)
-        for logger in loggers:
-            logger.log_metrics(summary, step=trainer.global_step)
+        write_json(run.summary, comparison.summary | training_summary(trainer))
         comparison.draw(run.picture, run.read_metrics(), cfg.monitor)
+        _log_end(loggers, run, comparison, trainer.global_step)
         comparison.print()
         console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
     return best_score(trainer)
@@ -126,6 +124,16 @@ def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa
 
     write_text(run.config, OmegaConf.to_yaml(cfg))
     write_json(run.manifest, manifest(cfg.seed) | {"data": counts})
+
+
+def _log_end(loggers: Sequence[Any], run: RunDir, comparison: Any, step: int) -> None:  # noqa: ANN401 (`BeforeAfter`, which is slow to import)
+    """Log the numbers of a finished run, and what there is to look at where a logger shows it."""
+    from sempa_lightning.training.wandb_logger import RunLogger
+
+    for logger in loggers:
+        logger.log_metrics(run.read_summary(), step=step)
+        if isinstance(logger, RunLogger):
+            logger.show(comparison.tables(), run.pictures, step)
 
 
 class SweepTable(Callback):

@@ -248,30 +248,3 @@ def test_submitit_composes():
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("train", ["hydra/launcher=submitit_slurm", "trainer=ddp"], return_hydra_config=True)
     assert cfg.hydra.launcher._target_.endswith("submitit_launcher.SlurmLauncher")
-
-
-@pytest.mark.slow
-def test_processes_of_several_each_in_a_sweep(tiny_arguments, tmp_path):
-    """Each trial has a process group, a W&B run and a metric of its own."""
-    environment = {**os.environ, "WANDB_MODE": "offline", "MASTER_PORT": "1", "RANK": "0", "WANDB_RUN_ID": "one"}
-    words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_steps=2", "logger=wandb"]
-    command = [
-        sys.executable, "-m", "sempa_lightning.train", "-m", *tiny_arguments, *words,
-        "objective=preference", "loss.beta=0.05,0.5", f"hydra.sweep.dir={tmp_path}/sweep",
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = SweepDir(tmp_path / "sweep")
-    trials = recorded_trials(folder)
-    best = []
-    for trial, beta in zip(trials, (0.05, 0.5), strict=True):
-        assert trial.run.read_config()["objective"]["loss"]["beta"] == beta
-        assert "sweep" not in trial.run.read_config()
-        assert len(list(trial.run.path.glob("wandb/offline-run-*/*.wandb"))) == 1
-        probes = [line["eval/sts/dev/spearman"] for line in trial.run.read_metrics() if "val/loss" in line]
-        best.append(trial.run.read_summary()["train/best"])
-        assert best[-1] == pytest.approx(max(probes), abs=1e-6)
-        assert len([line for line in trial.run.read_metrics() if "train/loss" in line]) == 2
-    assert {path.name for path in folder.path.iterdir() if path.is_dir()} == {"0", "1"}
-    with folder.table.open(newline="") as file:
-        assert [row["train/best"] for row in csv.DictReader(file)] == [str(score) for score in best]

@@ -10,7 +10,14 @@ from rich.console import Console
 from sempa_lightning.evaluation.picture import save_picture
 from sempa_lightning.evaluation.runner import Suites, available, run_tasks, summarize
 from sempa_lightning.evaluation.samples import Samples, SampleSpec, draw_samples
-from sempa_lightning.evaluation.table import print_samples, print_summary
+from sempa_lightning.evaluation.table import (
+    Rows,
+    changes,
+    neighbour_rows,
+    paraphrase_rows,
+    print_samples,
+    print_summary,
+)
 from sempa_lightning.evaluation.task import Measurement, Subject
 
 
@@ -55,6 +62,15 @@ class BeforeAfter:
                 suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.tasks[name].items)
             suites.setdefault("samples", {})[stage] = measured.samples._asdict()
         return suites
+
+    def tables(self) -> dict[str, Rows]:
+        """What `print` prints, by name: `changes`, `neighbours`, `paraphrases`."""
+        samples = self._measured["before"].samples, self._measured["after"].samples
+        return {
+            "changes": [change._asdict() for change in changes(self.summary)],
+            "neighbours": neighbour_rows(*samples),
+            "paraphrases": paraphrase_rows(*samples),
+        }
 
     def draw(self, path: Path, log: Sequence[Mapping[str, Any]], monitor: str) -> None:
         """Write the picture of the run (see `save_picture`)."""

@@ -1,11 +1,60 @@
-"""The before-and-after table of a run, for a terminal of 80 columns."""
+"""What a run did as tables: as rows for whoever shows them, and for a terminal of 80 columns."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from sempa_lightning.evaluation.samples import Samples
+
+# A table: in each row the same columns, in the same order.
+Rows = list[dict[str, str | float | None]]
+
+
+class Change(NamedTuple):
+    """What training did to a metric; None where there is no such number.
+
+    Attributes:
+        metric: `<suite>/<task>/<name>`.
+        before: Its value before.
+        after: Its value after.
+        change: after - before.
+        error: Standard error of the change.
+    """
+
+    metric: str
+    before: float | None
+    after: float | None
+    change: float | None
+    error: float | None
+
+
+def changes(summary: Mapping[str, float]) -> list[Change]:
+    """The change of each metric of a summary (see `summarize`)."""
+    found = []
+    for name in dict.fromkeys(key.partition("/")[2] for key in summary if key.startswith(("before/", "after/"))):
+        before, after, error = (summary.get(f"{stage}/{name}") for stage in ("before", "after", "change_se"))
+        change = None if before is None or after is None else after - before
+        found.append(Change(name, before, after, change, error))
+    return found
+
+
+def neighbour_rows(before: Samples, after: Samples) -> Rows:
+    """For each sentence and rank the nearest other with its cosine, before and after."""
+    return [
+        {"sentence": sentence, "before": old, "cosine before": near, "after": new, "cosine after": nearer}
+        for sentence in before.neighbours
+        for (old, near), (new, nearer) in zip(before.neighbours[sentence], after.neighbours[sentence], strict=True)
+    ]
+
+
+def paraphrase_rows(before: Samples, after: Samples) -> Rows:
+    """For each sentence its paraphrase, before and after."""
+    return [
+        {"sentence": sentence, "before": text, "after": after.paraphrases[sentence]}
+        for sentence, text in before.paraphrases.items()
+    ]
 
 
 def print_summary(summary: Mapping[str, float], console: Console, title: str = "Before and after training") -> None:
@@ -14,9 +63,7 @@ def print_summary(summary: Mapping[str, float], console: Console, title: str = "
     table.add_column("metric", overflow="fold")
     for heading in ("before", "after", "change", "± s.e.") if changed else ("value",):
         table.add_column(heading, justify="right")
-    for name in dict.fromkeys(key.partition("/")[2] for key in summary if key.startswith(("before/", "after/"))):
-        before, after, error = (summary.get(f"{stage}/{name}") for stage in ("before", "after", "change_se"))
-        change = None if before is None or after is None else after - before
+    for name, before, after, change, error in changes(summary):
         cells = (_cell(before, ".4g"), _cell(after, ".4g"), _cell(change, "+.4f"), _cell(error, ".4f"))
         table.add_row(name, *(cells if changed else cells[:1]))
     console.print(table)
