@@ -22,6 +22,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     Returns:
         The best value of the monitored metric, or None if it was never taken.
     """
+    from lightning.pytorch.callbacks import LambdaCallback
     from rich.console import Console
 
     from sempa_lightning.evaluation.before_after import BeforeAfter
@@ -30,6 +31,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.models.causal_lm import decoder
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.callbacks.random_states import RandomStates
+    from sempa_lightning.training.callbacks.same_config import SameConfig
     from sempa_lightning.training.checkpoints import (
         AtomicCheckpointIO,
         best_score,
@@ -38,7 +40,8 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         training_summary,
     )
     from sempa_lightning.training.module import TrainingModule
-    from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
+    from sempa_lightning.training.setup import is_first_process, naming_the_dead, quieten, seed_everything
+    from sempa_lightning.training.sharded import Sharded
 
     quieten()
     run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
@@ -57,8 +60,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.optimizer),
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
+        subject.layout,
     )
-    callbacks = [*instantiate(cfg.callbacks).values(), RandomStates()]
+    callbacks = [*instantiate(cfg.callbacks).values(), RandomStates(), SameConfig(OmegaConf.to_container(cfg))]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -72,17 +76,28 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
-        policy.to(trainer.strategy.root_device)
+    # Processes that share the weights measure together, and not before they have been started.
+    is_sharded, trained = isinstance(trainer.strategy, Sharded), None
+    if is_sharded or is_first_process():
         comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
+    if is_sharded:
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=lambda *_: comparison.measure("before")))
+    elif is_first_process():
+        policy.to(trainer.strategy.root_device)
         comparison.measure("before")
     if cfg.compile:
         decoder(policy).compile()
-    trainer.fit(module, datamodule, ckpt_path=checkpoint)
-    if is_first_process():
+    with naming_the_dead(trainer):
+        trainer.fit(module, datamodule, ckpt_path=checkpoint)
+    if is_sharded or is_first_process():
         console.print(load_best(trainer, module))
-        policy.to(trainer.strategy.root_device)
+        if is_sharded:
+            trained = module.trained()
+        else:
+            policy.to(trainer.strategy.root_device)
         comparison.measure("after")
-        weights = save_policy(policy, tokenizer, run)
+    if is_first_process():
+        weights = save_policy(policy, tokenizer, run, trained)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
         summary = comparison.summary | training_summary(trainer)
