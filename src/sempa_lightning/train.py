@@ -22,7 +22,6 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     Returns:
         The best value of the monitored metric, or None if it was never taken.
     """
-    from lightning.pytorch.callbacks import LambdaCallback
     from rich.console import Console
 
     from sempa_lightning.evaluation.before_after import BeforeAfter
@@ -35,13 +34,12 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.training.checkpoints import (
         AtomicCheckpointIO,
         best_score,
-        load_best,
         starting_point,
         training_summary,
     )
+    from sempa_lightning.training.measured_fit import measured_fit
     from sempa_lightning.training.module import TrainingModule
-    from sempa_lightning.training.setup import is_first_process, naming_the_dead, quieten, seed_everything
-    from sempa_lightning.training.sharded import Sharded
+    from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
     run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
@@ -76,26 +74,10 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
-    # Processes that share the weights measure together, and not before they have been started.
-    is_sharded, trained = isinstance(trainer.strategy, Sharded), None
-    if is_sharded or is_first_process():
-        comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
-    if is_sharded:
-        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=lambda *_: comparison.measure("before")))
-    elif is_first_process():
-        policy.to(trainer.strategy.root_device)
-        comparison.measure("before")
+    comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
     if cfg.compile:
         decoder(policy).compile()
-    with naming_the_dead(trainer):
-        trainer.fit(module, datamodule, ckpt_path=checkpoint)
-    if is_sharded or is_first_process():
-        console.print(load_best(trainer, module))
-        if is_sharded:
-            trained = module.trained()
-        else:
-            policy.to(trainer.strategy.root_device)
-        comparison.measure("after")
+    trained = measured_fit(trainer, module, datamodule, checkpoint, comparison, console)
     if is_first_process():
         weights = save_policy(policy, tokenizer, run, trained)
         for suite, results in comparison.suites().items():

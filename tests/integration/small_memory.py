@@ -29,6 +29,6 @@ class SmallMemory(Callback):
     def on_train_batch_end(self, *_):
         self._in_training = False
 
-    def _allocate(self, module, args, inputs):
+    def _allocate(self, _module, _args, inputs):
         if self._in_training and inputs["input_ids"].numel() > self._tokens:
             raise torch.OutOfMemoryError

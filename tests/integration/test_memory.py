@@ -17,7 +17,6 @@ def test_smaller_micro_batches(train, here, tiny_arguments, every_step, steps, t
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "out of memory at step 0: micro-batches are 1/2 of data.micro_batch_tokens from here on" in done.stdout
-    assert "out of memory at step 1" not in done.stdout
     small.assert_equal(steps(RunDir(tmp_path / "large")), tolerance=1e-6)
 
 
@@ -26,7 +25,7 @@ def test_processes_agree(train, pair, every_step, steps, tmp_path):
     words = [*every_step, "objective=joint", "loss=bco", "data.max_rows=16", "model.dtype=float64"]
     alone = steps(train(tmp_path / "alone", *words))
     ddp = ["trainer=ddp", "trainer.precision=32-true"]
-    little = [LITTLE.format(tokens=150, rank=1), "data.micro_batch_tokens=4096"]
+    little = [LITTLE.format(tokens=450, rank=1), "data.micro_batch_tokens=4096"]
     alone.assert_equal(steps(pair(tmp_path / "two", *words, *ddp, *little)), tolerance=1e-6)
 
 

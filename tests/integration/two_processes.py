@@ -1,4 +1,4 @@
-"""One of two processes that train together, run after run as their words come in: starting up takes longer than a run."""
+"""One of two processes that train together, run after run as words come in: starting up takes longer than a run."""
 
 import contextlib
 import json

@@ -39,7 +39,11 @@ class Lora:
     target_modules: str | Sequence[str]
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
-        """Add the adapter; only its weights, kept in float32, are trainable."""
+        """Add the adapter; only its weights, kept in float32, are trainable.
+
+        Raises:
+            UserError: If the model has no such layers.
+        """
         if getattr(model, "is_loaded_in_4bit", False):
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
@@ -50,7 +54,11 @@ class Lora:
             target_modules=targets,
             task_type="CAUSAL_LM",
         )
-        policy: nn.Module = get_peft_model(model, config)
+        try:
+            policy: nn.Module = get_peft_model(model, config)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"adapter.target_modules={targets} does not fit this model: {reason[:160]}") from error
         return policy
 
 
