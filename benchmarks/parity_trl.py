@@ -31,7 +31,7 @@ from sempa_lightning.data.steps import StepLoader
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.causal_lm import load_causal_lm, max_positions
-from sempa_lightning.scoring.padded import pad
+from sempa_lightning.scoring.padded import Padded, pad
 from sempa_lightning.scoring.reference import AdapterDisabled
 from sempa_lightning.training.module import TrainingModule
 from sempa_lightning.training.objectives.preference import Preference
@@ -81,9 +81,10 @@ def train_ours(policy: nn.Module, rows: Sequence[TokenizedRow], pad_token_id: in
         partial(torch.optim.AdamW, lr=LEARNING_RATE, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY),
         partial(cosine_with_warmup, warmup_ratio=WARMUP_RATIO),
         MAX_GRAD_NORM,
+        Padded(),
     )
     cuts = [rows[at : at + BATCH_SIZE] for at in range(0, NUM_ROWS, BATCH_SIZE)]
-    steps: Any = [StepBatch([pad(cut, pad_token_id)], size=len(cut), weight=1.0) for cut in cuts]
+    steps: Any = [StepBatch([pad(cut, pad_token_id)], size=len(cut), weights=[1.0]) for cut in cuts]
     losses: list[float] = []
     keep_loss = LambdaCallback(
         on_train_batch_end=lambda trainer, *_: losses.append(trainer.callback_metrics["train/loss"].item())

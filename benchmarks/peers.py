@@ -42,6 +42,7 @@ from sempa_lightning.models.adapters import Lora
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.scratch import random_llama
 from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.scoring.packed import Packed
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.module import TrainingModule
 from sempa_lightning.training.objectives.preference import Preference
@@ -254,6 +255,7 @@ def our_module(policy: PeftModel, reference: Reference, *, beta: float, learning
         partial(torch.optim.AdamW, lr=learning_rate, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY),
         constant,
         MAX_GRAD_NORM,
+        Packed(1),
     )
 
 

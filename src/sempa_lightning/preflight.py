@@ -20,9 +20,8 @@ def preflight(cfg: Any) -> bool:  # noqa: ANN401 (a DictConfig, whose own type h
     """Print what an optimiser step takes on each device, and tell whether it is there; only configs are read.
 
     Raises:
-        UserError: If the model is out of reach, or is quantised.
+        UserError: If the model is out of reach, is quantised, or shall be in host memory.
     """
-    from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -30,6 +29,7 @@ def preflight(cfg: Any) -> bool:  # noqa: ANN401 (a DictConfig, whose own type h
     from sempa_lightning.scoring.packed import Packed
     from sempa_lightning.training.footprint import Footprint, Spread, Work, footprint
     from sempa_lightning.training.setup import is_first_process, quieten
+    from sempa_lightning.training.sharded import Sharded
 
     quieten()
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False)
@@ -47,7 +47,11 @@ def preflight(cfg: Any) -> bool:  # noqa: ANN401 (a DictConfig, whose own type h
         autocast=_AUTOCAST.get(trainer.precision),
         checkpointing=bool(cfg.model.get("gradient_checkpointing")),
     )
-    spread = Spread(trainer.world_size, isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)))
+    spread = Spread(trainer.world_size)
+    if isinstance(trainer.strategy, Sharded):
+        if trainer.strategy.offload:
+            raise UserError("preflight counts what devices hold: leave trainer.strategy.offload out")
+        spread = Spread(trainer.world_size // trainer.strategy.replicas, sharded=True)
     needs = footprint(policy, instantiate(cfg.optimizer), work, spread, frozen_copies=_copies(cfg.reference))
     device = trainer.strategy.root_device
     memory = _memory(device, trainer.num_devices)

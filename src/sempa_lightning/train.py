@@ -39,15 +39,15 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.models.causal_lm import decoder
-    from sempa_lightning.training.callbacks import random_states, stop_between_steps
+    from sempa_lightning.training.callbacks import random_states, same_config, stop_between_steps
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.checkpoints import (
         AtomicCheckpointIO,
         best_score,
-        load_best,
         starting_point,
         training_summary,
     )
+    from sempa_lightning.training.measured_fit import measured_fit
     from sempa_lightning.training.module import TrainingModule
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
@@ -68,8 +68,14 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.optimizer),
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
+        subject.layout,
     )
-    callbacks = [*instantiate(cfg.callbacks).values(), random_states.RandomStates(), stop_between_steps.StopBetweenSteps()]
+    callbacks = [
+        *instantiate(cfg.callbacks).values(),
+        random_states.RandomStates(),
+        same_config.SameConfig(OmegaConf.to_container(cfg)),
+        stop_between_steps.StopBetweenSteps(),
+    ]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -83,17 +89,12 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
-        policy.to(trainer.strategy.root_device)
-        comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
-        comparison.measure("before")
+    comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
     if cfg.compile:
         decoder(policy).compile()
-    trainer.fit(module, datamodule, ckpt_path=checkpoint)
+    trained = measured_fit(trainer, module, datamodule, checkpoint, comparison, console)
     if is_first_process():
-        console.print(load_best(trainer, module))
-        policy.to(trainer.strategy.root_device)
-        comparison.measure("after")
-        weights = save_policy(policy, tokenizer, run)
+        weights = save_policy(policy, tokenizer, run, trained)
         for suite, results in comparison.suites().items():
             write_json(run.evaluation(suite), results)
         write_json(run.summary, comparison.summary | training_summary(trainer))

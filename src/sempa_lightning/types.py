@@ -207,14 +207,20 @@ class StepBatch(NamedTuple):
     """One process's share of one optimiser step.
 
     Attributes:
-        micro_batches: What is forwarded at once; gradients add up over them.
+        micro_batches: What is forwarded at once, equally many on all processes; gradients add up over them.
         size: What the summed loss of all processes is divided by: anchors (or target tokens) of the whole step.
-        weight: 1, or 0 on a process that only keeps the others company because the step has no row left for it.
+        weights: 1 for each micro-batch, or 0 for one that only keeps those of other processes company.
     """
 
     micro_batches: list[PreferenceBatch] | list[TextBatch]
     size: int
-    weight: float
+    weights: list[float]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes hold anchors of this step, too; all processes see it alike."""
+        counted = zip(self.micro_batches, self.weights, strict=True)
+        return 1 < self.size > sum(len(batch.row_ids) for batch, weight in counted if weight)
 
 
 class Terms(NamedTuple):

@@ -37,6 +37,7 @@ NOT_HERE = {
     "eval=sts_hub": pytest.mark.skip(reason="reads the Hub"),
     "eval=harness": pytest.mark.skip(reason="reads the Hub"),
     "eval=mteb": pytest.mark.skip(reason="reads the Hub"),
+    "trainer=slurm": pytest.mark.skip(reason="needs srun"),
     "trainer=gpu": pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 }
 
@@ -367,6 +368,17 @@ def test_one_step(compose, overrides, demo, data_folder, tmp_path, options):
     assert any(run.glob("tensorboard/events.*")) == ("logger=tensorboard" in options)
     assert any(run.glob("wandb/offline-run-*")) == ("logger=wandb" in options)
     assert (run / "fit-profile.txt").exists() == ("debug=profile" in options)
+
+
+def test_slurm_tells_processes_their_places(compose, monkeypatch):
+    from lightning.pytorch.utilities import rank_zero_only
+
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # is put back afterwards
+    told = {"NTASKS": 16, "NTASKS_PER_NODE": 8, "PROCID": 11, "LOCALID": 3, "NODEID": 1, "JOB_ID": 7, "NODELIST": "a,b"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    trainer = instantiate(compose("train", "trainer=slurm", "trainer.accelerator=cpu").trainer)
+    assert (trainer.num_nodes, trainer.world_size, trainer.global_rank, trainer.local_rank) == (2, 16, 11, 3)
 
 
 def test_every_option_is_in_a_run():

@@ -7,9 +7,12 @@ import contextlib
 import io
 import json
 import logging
+import os
+import socket
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -300,3 +303,41 @@ def command(tiny_arguments):
         return Done(process.returncode, stdout, stderr)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def pair(tiny_arguments):
+    """Train on the tiny scale in two processes on the CPU, which stay for the next run; it must end well in both.
+
+    A run that is resumed takes its own words alone.
+    """
+    from sempa_lightning.artifacts import RunDir
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    script, group = Path(__file__).with_name("two_processes.py"), {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env=os.environ | group | {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "HYDRA_FULL_ERROR": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+    def call(folder, *words, resume=False):
+        shrunk = [] if resume else [*tiny_arguments, f"hydra.run.dir={folder}"]
+        line = json.dumps([*shrunk, *words, "trainer.accelerator=cpu", "trainer.devices=2"])
+        for process in processes:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+        assert [process.stdout.readline().strip() for process in processes] == ["0", "0"]
+        return RunDir(folder)
+
+    yield call
+    for process in processes:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()

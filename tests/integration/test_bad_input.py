@@ -176,6 +176,23 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(train, here, tmp_path, req
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
 
 
+def test_an_adapter_that_fits_no_layer(told):
+    message = told("adapter.target_modules=[nowhere]")
+    assert message.startswith("adapter.target_modules=['nowhere'] does not fit this model: Target modules {'nowhere'}")
+
+
+def test_an_adapter_that_no_gradient_reaches(told):
+    """The readout is of the first layer, so nothing depends on the second."""
+    message = told("objective=contrastive", "readout.layer=1")
+    assert message.startswith("no gradient reaches base_model.model.model.layers.1.self_attn.q_proj.lora_A.default.w")
+    assert "choose an objective that uses them" in message
+
+
+def test_replicas_that_do_not_divide_the_processes(told):
+    words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy.replicas=2"]
+    assert told(*words, "trainer.precision=32-true").startswith("1 processes cannot hold the model 2 times: set")
+
+
 def test_a_loader_process_that_dies_is_told(told, monkeypatch):
     from sempa_lightning.data.steps import StepDataset
 

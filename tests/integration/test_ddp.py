@@ -4,6 +4,7 @@ An epoch of 29 rows has five steps: four of 7, which two processes cannot share 
 which leaves the second process without any. The 8 dev rows are cut into 7 and 1.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -26,29 +27,50 @@ def probes(run):
     return [line for line in map(json.loads, run.metrics.read_text().splitlines()) if "val/loss" in line]
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype", "choice"),
-    [
-        ("32-true", torch.float32, ["objective=preference"]),
-        ("64-true", torch.float64, ["objective=preference_nll_kl", "loss=mpo"]),  # sees the whole step
-        ("64-true", torch.float64, ["objective=joint"]),
-        ("64-true", torch.float64, ["objective=joint", "data.negatives.in_batch=3"]),
-    ],
-)
-def test_two_processes_do_what_one_does(train, command, every_step, steps, tmp_path, precision, dtype, choice):
-    words = [*every_step, *UNEVEN, f"trainer.precision={precision}", *choice]
-    done = command(tmp_path / "two", *words, *TWO)
-    assert done.returncode == 0, done.stderr
-    one, two = train(tmp_path / "one", *words), RunDir(tmp_path / "two")
-    assert len(steps(one).losses) == 5
+# What is computed, in float32 for five steps or in float64 for ten.
+SINGLE, DOUBLE = ["model.dtype=float32"], ["model.dtype=float64", "trainer.max_epochs=2"]
+CHOICES = [
+    [*SINGLE, "objective=preference"],
+    [*DOUBLE, "objective=preference_nll_kl", "loss=mpo"],  # sees the whole step
+    [*DOUBLE, "objective=contrastive"],
+    [*DOUBLE, "objective=joint"],
+    [*DOUBLE, "objective=joint", "data.negatives.in_batch=3"],
+    [*DOUBLE, "objective=sft", "data/negatives=none", "~eval.preference"],
+]
+
+
+@pytest.fixture(scope="module")
+def alone(train, every_step, unmeasured, tmp_path_factory):
+    """The run of one process, for each choice."""
+
+    @functools.cache
+    def run(*choice):
+        words = [*every_step, *UNEVEN, *dict.fromkeys([*unmeasured, *choice])]
+        return words, train(tmp_path_factory.mktemp("one"), *words)
+
+    return run
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+def test_two_processes_do_what_one_does(alone, pair, steps, tmp_path, choice, strategy):
+    words, one = alone(*choice)
+    two = pair(tmp_path, *words, f"trainer={strategy}", "trainer.precision=32-true", "data.micro_batch_tokens=256")
+    assert len(steps(one).losses) == (10 if "trainer.max_epochs=2" in choice else 5)
+    dtype = torch.float64 if "model.dtype=float64" in choice else torch.float32
     assert {weight.dtype for weight in steps(two).weights.values()} == {dtype}
     steps(one).assert_equal(steps(two), tolerance=1e-6)
-    assert len(probes(one)) == 5
+    assert len(probes(one)) == len(steps(one).losses)
     for left, right in zip(probes(one), probes(two), strict=True):
         assert left["step"] == right["step"]
         assert left["val/loss"] == pytest.approx(right["val/loss"], abs=1e-6)
-        assert left["val/rewards/accuracies"] == right["val/rewards/accuracies"]
+        assert left.get("val/rewards/accuracies") == right.get("val/rewards/accuracies")
 
+
+def test_the_first_process_alone_prints_and_writes(train, command, tmp_path):
+    done = command(tmp_path / "two", *UNEVEN, *TWO)
+    assert done.returncode == 0, done.stderr
+    one, two = train(tmp_path / "one", *UNEVEN), RunDir(tmp_path / "two")
     assert done.stderr.strip() == ""
     assert done.stdout.count("run folder: ") == done.stdout.count("Before and after training") == 1
     lines = [json.loads(line) for line in two.metrics.read_text().splitlines()]
@@ -95,6 +117,15 @@ def test_a_port_in_use_is_told(command, tmp_path, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
+def test_another_config_in_the_second_process_is_told_by_the_first(command, tmp_path):
+    seen = "optimizer.lr=${oc.decode:${oc.env:LOCAL_RANK,0}}"
+    done = command(tmp_path / "run", *TWO, seen)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: process 1 has optimizer.lr=1 and process 0 has optimizer.lr=0: start all with the same words"
+    )
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
 def test_the_death_of_the_second_process_is_told_by_the_first(command, tmp_path):
     def kill_second(process, run):
@@ -106,5 +137,5 @@ def test_the_death_of_the_second_process_is_told_by_the_first(command, tmp_path)
 
     done = command(tmp_path / "run", *TWO, "trainer.max_epochs=1000", meanwhile=kill_second)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: a process of this run died (")
+    assert done.stderr.startswith("error: process 1 of this run died (")
     assert done.stderr.strip().count("\n") == 0

@@ -108,7 +108,7 @@ def trl_loss(side_by_side, loss_types, **settings):
 
 
 def our_loss(side_by_side, loss, **settings):
-    step = StepBatch([Packed(1000)(side_by_side.rows, 0)], len(side_by_side.rows), 1.0)
+    step = StepBatch([Packed(1000)(side_by_side.rows, 0)], len(side_by_side.rows), [1.0])
     objective = Preference(loss, nll_weight=0.0, kl_weight=0.0, **settings)
     with torch.no_grad():
         return next(objective(side_by_side.policy, Lent(side_by_side.reference), step)).losses.mean().item()

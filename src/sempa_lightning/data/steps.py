@@ -101,22 +101,27 @@ class StepDataset(Dataset[StepBatch], Generic[Row]):
 
     def __getitem__(self, step: list[int]) -> StepBatch:
         rows = self._together([self._rows[index] for index in step])
-        share = rows[self._rank :: self._world_size]
-        weight = 1.0 if share else 0.0
-        share = sorted(share or rows[:1], key=lambda row: self._collator.num_tokens([row]), reverse=True)
+        cuts = [self._cut(rows[rank :: self._world_size]) for rank in range(self._world_size)]
+        own = cuts[self._rank]
+        # Processes that share the weights of a model can go through it together only.
+        padding = [[min(rows, key=self._tokens)]] * (max(map(len, cuts)) - len(own))
         return StepBatch(
-            micro_batches=[self._collator(rows) for rows in self._cut(share)],  # type: ignore[arg-type]
+            micro_batches=[self._collator(rows) for rows in own + padding],  # type: ignore[arg-type]
             size=sum(self._collator.size(row) for row in rows),
-            weight=weight,
+            weights=[1.0] * len(own) + [0.0] * len(padding),
         )
 
+    def _tokens(self, row: Row) -> int:
+        return self._collator.num_tokens([row])
+
     def _cut(self, rows: list[Row]) -> list[list[Row]]:
-        """Runs of rows within the budget."""
-        cuts: list[list[Row]] = [[]]
-        for row in rows:
-            if cuts[-1] and self._collator.num_tokens([*cuts[-1], row]) > self._micro_batch_tokens:
-                cuts.append([])
-            cuts[-1].append(row)
+        """Runs of rows within the budget, longest rows first; none of no rows."""
+        cuts: list[list[Row]] = []
+        for row in sorted(rows, key=self._tokens, reverse=True):
+            if cuts and self._collator.num_tokens([*cuts[-1], row]) <= self._micro_batch_tokens:
+                cuts[-1].append(row)
+            else:
+                cuts.append([row])
         return cuts
 
 

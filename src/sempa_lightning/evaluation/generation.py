@@ -10,6 +10,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.language import token_hits, token_kl, token_nll
 from sempa_lightning.models.causal_lm import max_positions
+from sempa_lightning.models.sharding import device_of
 
 
 class HeldOutText:
@@ -37,7 +38,7 @@ class HeldOutText:
         Raises:
             UserError: If no text has a second token.
         """
-        device = next(subject.model.parameters()).device
+        device = device_of(subject.model)
         limit = max_positions(subject.model)
         texts = [subject.tokenizer.encode(text) for text in islice(self._texts, self._used.start, self._used.stop)]
         scored = [ids for ids in texts if len(ids) > 1]

@@ -10,6 +10,7 @@ from sempa_lightning.data.rows import RowSource
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.preference import first_beats_rest
+from sempa_lightning.models.sharding import device_of
 from sempa_lightning.scoring.logps import check_layout, completion_logps
 
 _BATCH_SIZE = 16
@@ -47,7 +48,7 @@ class PreferenceAccuracy:
         rows, _ = load_rows(self._rows, group=False, max_rows=self._max_rows)
         tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
         tokenized = sorted(tokenize(rows, Counter()), key=lambda row: len(row.prompt_ids))
-        device = next(subject.model.parameters()).device
+        device = device_of(subject.model)
         pad_token_id = subject.tokenizer.pad_token_id
         check_layout(subject.model, subject.layout(tokenized[:2], pad_token_id).to(device))
         hits, margins = [], []

@@ -1,12 +1,12 @@
 """What is trained: a LoRA adapter, an adapter that exists already, or all weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import RunDir, replacing_folder
@@ -39,7 +39,11 @@ class Lora:
     target_modules: str | Sequence[str]
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
-        """Add the adapter; only its weights, kept in float32, are trainable."""
+        """Add the adapter; only its weights, kept in float32, are trainable.
+
+        Raises:
+            UserError: If the model has no such layers.
+        """
         if getattr(model, "is_loaded_in_4bit", False):
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
@@ -50,7 +54,11 @@ class Lora:
             target_modules=targets,
             task_type="CAUSAL_LM",
         )
-        policy: nn.Module = get_peft_model(model, config)
+        try:
+            policy: nn.Module = get_peft_model(model, config)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"adapter.target_modules={targets} does not fit this model: {reason[:160]}") from error
         return policy
 
 
@@ -91,14 +99,22 @@ class FullFineTuning:
         return policy
 
 
-def save_policy(policy: nn.Module, tokenizer: PreTrainedTokenizerBase, run: RunDir) -> Path:
+def save_policy(
+    policy: nn.Module, tokenizer: PreTrainedTokenizerBase, run: RunDir, trained: Mapping[str, Tensor] | None = None
+) -> Path:
     """Write what was trained: the adapter in PEFT format, or the whole model in Hugging Face format.
+
+    Args:
+        policy: The policy.
+        tokenizer: Its tokenizer.
+        run: Whose folder they go to.
+        trained: The trained weights by name, where this process holds a part of them only.
 
     Returns:
         The folder, replaced as a whole.
     """
     folder = run.adapter if isinstance(policy, PeftModel) else run.model
     with replacing_folder(folder) as temporary:
-        policy.save_pretrained(str(temporary))  # type: ignore[operator]
+        policy.save_pretrained(str(temporary), state_dict=trained)  # type: ignore[operator]
         tokenizer.save_pretrained(str(temporary))
     return folder

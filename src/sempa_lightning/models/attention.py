@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm, decoder, eager_attention, evaluating
+from sempa_lightning.models.sharding import device_of
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def last_token_attention(policy: nn.Module, ids: list[int]) -> Float[Tensor, "la
         UserError: If the model shows no attention weights.
     """
     backbone = decoder(policy)
-    input_ids = torch.tensor([ids], device=next(policy.parameters()).device)
+    input_ids = torch.tensor([ids], device=device_of(policy))
     with evaluating(policy):
         cache = backbone(input_ids=input_ids[:, :-1], use_cache=True).past_key_values if len(ids) > 1 else None
         with eager_attention(policy):

@@ -17,6 +17,7 @@ from transformers import (
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm
+from sempa_lightning.models.sharding import device_of
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def continue_texts(
         special_tokens: Whether the tokenizer adds its begin token; a rendered chat has it already.
     """
     generator: Any = model
+    device = device_of(model)
     ends = causal_lm(model).generation_config.eos_token_id
     end_ids = torch.tensor([] if ends is None else ends, dtype=torch.long)
     if seeds is None:
@@ -95,14 +97,14 @@ def continue_texts(
             padding=True,
             padding_side="left",
             return_tensors="pt",
-        ).to(generator.device)
+        ).to(device)
         start = inputs["input_ids"].shape[1]
         ids = generator.generate(
             **inputs,
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
             do_sample=False,
-            logits_processor=_processors(sampling, seeds[at : at + batch_size], start, generator.device),
+            logits_processor=_processors(sampling, seeds[at : at + batch_size], start, device),
         )[:, start:].cpu()
         ended = torch.isin(ids, end_ids).any(-1).tolist()
         written = tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -18,6 +18,7 @@ from sempa_lightning.models.embedding_cache import EmbeddingCache, Vectors
 from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.prompt_tokens import PromptBatch, PromptTokenizer, PromptTokens
 from sempa_lightning.models.readout import Readout
+from sempa_lightning.models.sharding import device_of
 from sempa_lightning.prompts.shared_start import shared_start
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.types import TokenStates, padded
@@ -148,7 +149,7 @@ class Reading:
 
     @property
     def _device(self) -> torch.device:
-        return next(self._model.parameters()).device
+        return device_of(self._model)
 
 
 class _Prefix(NamedTuple):

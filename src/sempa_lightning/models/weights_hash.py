@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.artifacts import write_text
 from sempa_lightning.models.causal_lm import causal_lm
+from sempa_lightning.models.sharding import anywhere, whole
 
 
 def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path | None) -> str:
@@ -30,7 +31,7 @@ def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path 
     base = {name: weight for name, weight in weights.items() if name not in adapter}
     dtypes = sorted({str(weight.dtype) for weight in base.values()})
     note = memory / hashlib.sha256(repr((files, dtypes, sorted(base))).encode()).hexdigest()
-    if not note.is_file():
+    if anywhere(not note.is_file(), policy):
         write_text(note, _hash(policy, base))
     return note.read_text() if not adapter else _hash(policy, adapter, note.read_text())
 
@@ -54,5 +55,6 @@ def _hash(policy: nn.Module, weights: Mapping[str, Tensor], start: str = "") -> 
     digest.update(repr(sorted(counts.items())).encode())
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        found = whole(weight.detach()).cpu().clone(memory_format=torch.contiguous_format)  # whose memory NumPy may keep
+        digest.update(found.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

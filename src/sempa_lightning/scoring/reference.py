@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm, evaluating
+from sempa_lightning.models.sharding import anywhere, device_of
 from sempa_lightning.models.weights_hash import weights_hash
 from sempa_lightning.scoring.logp_cache import LogpCache, key
 from sempa_lightning.scoring.logps import completion_logps
@@ -90,7 +91,7 @@ class Lent:
     def active(self, policy: nn.Module) -> Iterator[nn.Module]:
         """Lend it in evaluation mode, on the policy's device."""
         with evaluating(self._model):
-            yield self._model.to(next(policy.parameters()).device)
+            yield self._model.to(device_of(policy))
 
     @torch.no_grad()
     def logps(self, policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
@@ -145,7 +146,7 @@ class Cached:
         cache = self._cache(policy)
         keys = [key(row.prompt_ids, completion) for row in batch.rows for completion in row.completion_ids]
         known = cache.get(keys)
-        if known is None:
+        if anywhere(known is None, policy):
             logps = self._live.logps(policy, batch)
             if not logps.isfinite().all():
                 return logps
@@ -193,9 +194,8 @@ class NoReference:
 
 def _precision(policy: nn.Module) -> torch.dtype:
     """What a forward pass computes in here and now."""
-    parameter = next(policy.parameters())
-    device = parameter.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype
+    device = device_of(policy).type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else next(policy.parameters()).dtype
 
 
 def _unadapted(name: str) -> str:

@@ -41,7 +41,7 @@ def load_best(trainer: Trainer, module: TrainingModule) -> str:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
             module.on_load_checkpoint(checkpoint)
-            module.load_state_dict(checkpoint["state_dict"], strict=False)
+            trainer.strategy.load_model_state_dict(checkpoint, strict=False)
             if not (step := checkpoint["global_step"]):  # kept by a budget alone
                 return "no checkpoint is within the KL budget: the weights are those from before the training"
             return f"best checkpoint: step {step}, {callback.monitor} = {callback.best_model_score:.4f}"

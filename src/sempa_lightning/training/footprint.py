@@ -45,8 +45,9 @@ class Spread:
     """How a model lies on devices.
 
     Attributes:
-        devices: How many there are.
-        sharded: Each holds a part of every weight, gradient and optimiser state (FSDP); else all of them (DDP).
+        devices: How many there are; with replicas (HSDP), how many share one.
+        sharded: Each holds a part of every weight and optimiser state (FSDP); else all of them (DDP). Gradients add up
+            whole over the micro-batches of a step, and so does a frozen copy lie on each.
     """
 
     devices: int = 1
@@ -114,9 +115,9 @@ def footprint(
     # A frozen head is multiplied with twice; another one is computed again in backward, and has a gradient.
     products = 4 if head.frozen_linear else 8
     return Footprint(
-        frozen=ceil((whole - trained + frozen_copies * whole) / shares),
+        frozen=ceil((whole - trained) / shares) + frozen_copies * whole,
         trained=ceil(trained / shares),
-        gradients=ceil(trained / shares),
+        gradients=trained,
         optimizer=ceil(state / shares),
         exchanged=_exchanged(policy, whole, trained, spread),
         activations=work.passes * kept,

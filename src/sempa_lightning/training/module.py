@@ -1,24 +1,30 @@
 """The LightningModule: one optimiser step for each batch, and nothing of the mathematics."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from peft import PeftModel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.sharding import is_sharded, whole
+from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.scoring.logps import check_layout
 from sempa_lightning.scoring.padded import pad
 from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.training.micro_batches import cut
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
+from sempa_lightning.training.sharded import Sharded
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TextBatch
 
-_SHOWN_ROWS = 8
+_SHOWN = 8
 
 
 class TrainingModule(LightningModule):
@@ -35,6 +41,7 @@ class TrainingModule(LightningModule):
         optimizer: Factory of the optimiser.
         scheduler: Factory of the learning-rate schedule.
         max_grad_norm: The gradient's norm is clipped to this; null to leave it.
+        layout: How candidates are laid out where micro-batches must be cut anew, since they did not fit into memory.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class TrainingModule(LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
         max_grad_norm: float | None,
+        layout: Layout,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -55,10 +63,17 @@ class TrainingModule(LightningModule):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
+        self._layout = layout
+        self._parts = 1
         self._val_sums: dict[str, Tensor] = {}
         self._suspects: list[str] = []
         self._guilty_rows: list[str] = []
         self._layout_checked = False
+
+    def configure_model(self) -> None:
+        """Spread the policy's weights over processes, where the strategy does so."""
+        if isinstance(self.trainer.strategy, Sharded) and not is_sharded(self.policy):
+            self.trainer.strategy.shard(self.policy)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule for the run's number of steps."""
@@ -72,28 +87,18 @@ class TrainingModule(LightningModule):
         if not any(parameter.requires_grad for parameter in self.policy.parameters()):
             raise UserError("no parameter of the policy is trainable: choose an adapter or full fine-tuning")
 
-    def on_train_batch_start(self, step: StepBatch, batch_idx: int) -> None:  # noqa: ARG002 (Lightning's signature)
-        """Check on the first batch that the model can be scored in the layout of the batches."""
-        if not self._layout_checked:
-            if isinstance(batch := step.micro_batches[0], PreferenceBatch):
-                check_layout(self.policy, batch)
-            self._layout_checked = True
-
     def training_step(self, step: StepBatch, _: int) -> None:
         """Accumulate the gradients of the step's micro-batches, clip, update."""
         optimizer: Any = self.optimizers()
-        sums: dict[str, Tensor] = {}
-        # Data-parallel strategies average gradients over processes; the sum is wanted.
-        scale = step.weight * self.trainer.world_size / step.size
-        for is_last, terms in self._terms(step):
-            with contextlib.nullcontext() if is_last else self._unsynchronised():
-                self.manual_backward(terms.losses.sum() * scale)
-            _add(sums, {name: value * step.weight for name, value in terms.metrics.items()})
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        sums = self._sums(step, self._learn)
+        self._add_up_gradients(parameters)
         self._stop_unless_finite()
+        if self.global_step == 0:
+            self._check_gradients()
         if self._max_grad_norm is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
-            self.log("train/grad_norm", norm)
+            self.log("train/grad_norm", whole(norm))
         optimizer.step()
         optimizer.zero_grad()
         scheduler: Any = self.lr_schedulers()
@@ -106,8 +111,86 @@ class TrainingModule(LightningModule):
         """Have the last step validated, whatever the interval: Lightning validates where a run is about to stop."""
         self.trainer.should_stop |= self.global_step >= self.trainer.estimated_stepping_batches
 
-    def _terms(self, step: StepBatch) -> Iterator[tuple[bool, Terms]]:
-        """The objective on each micro-batch, and whether it is the last; rows that spoil it are noted."""
+    def _sums(self, step: StepBatch, use: Callable[[Tensor, bool], None]) -> dict[str, Tensor]:
+        """Sums of metrics over the step; with each micro-batch's share of the loss, and whether it is the last, `use`.
+
+        If a process runs out of memory, all begin anew with micro-batches of half the size, and stay with these.
+
+        Raises:
+            UserError: If the smallest micro-batch is too large, or if processes share the weights.
+        """
+        while True:
+            smaller, out_of_memory, too_large = cut(step, self._parts, self._layout), False, False
+            try:
+                sums = self._pass(smaller, use)
+            except torch.OutOfMemoryError:
+                out_of_memory = True
+                too_large = all(len(batch.row_ids) == 1 for batch in smaller.micro_batches)
+            if out_of_memory and is_sharded(self.policy):  # the others wait for its part of a layer
+                raise UserError(
+                    f"out of memory at step {self.global_step}: lower data.micro_batch_tokens, or set"
+                    " +model.gradient_checkpointing=true"
+                )
+            told = torch.tensor([float(out_of_memory), float(too_large)], device=self.device)
+            failures = self.trainer.strategy.reduce(told, reduce_op="sum").tolist()
+            if not failures[0]:
+                return sums
+            if failures[1]:
+                raise UserError(
+                    f"out of memory at step {self.global_step} with a single row in a micro-batch: set"
+                    " +model.gradient_checkpointing=true, or lower data.max_length"
+                )
+            self._suspects, self._guilty_rows = [], []
+            self.zero_grad()
+            torch.cuda.empty_cache()
+            self._parts *= 2
+            self.print(
+                f"out of memory at step {self.global_step}: micro-batches are 1/{self._parts} of"
+                " data.micro_batch_tokens from here on"
+            )
+
+    def _pass(self, step: StepBatch, use: Callable[[Tensor, bool], None]) -> dict[str, Tensor]:
+        if not self._layout_checked:
+            if isinstance(batch := step.micro_batches[0], PreferenceBatch):
+                check_layout(self.policy, batch)
+            self._layout_checked = True
+        sums: dict[str, Tensor] = {}
+        for place, (terms, weight) in enumerate(zip(self._terms(step), step.weights, strict=True)):
+            use(terms.losses.sum() * weight / step.size, place == len(step.weights) - 1)
+            _add(sums, {name: value * weight for name, value in terms.metrics.items()})
+        return sums
+
+    def _learn(self, loss: Tensor, is_last: bool) -> None:
+        """Let gradients add up here; a sharded policy's processes exchange them with those of the last micro-batch."""
+        if isinstance(self.policy, FSDPModule):
+            self.policy.set_requires_gradient_sync(is_last)
+        wrapped = self.trainer.strategy.model
+        with wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext():
+            self.manual_backward(loss)
+
+    def _add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum gradients over processes, once a step and only when none of them has run out of memory."""
+        if self.trainer.world_size > 1 and not is_sharded(self.policy):
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            for work in [torch.distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
+                work.wait()
+
+    def _check_gradients(self) -> None:
+        """Refuse an adapter that the objective does not reach everywhere: parts of it would stay as they are.
+
+        Raises:
+            UserError: If one of its parameters has no gradient after the first step.
+        """
+        left = [name for name, p in self.policy.named_parameters() if p.requires_grad and p.grad is None]
+        if left and isinstance(self.policy, PeftModel):  # of all weights, some objectives leave the head alone
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            raise UserError(
+                f"no gradient reaches {', '.join(left[:_SHOWN])}{more}: leave them out of adapter.target_modules, or"
+                " choose an objective that uses them"
+            )
+
+    def _terms(self, step: StepBatch) -> Iterator[Terms]:
+        """The objective on each micro-batch; rows that spoil it are noted."""
         found = self._objective(self.policy, self._reference, step)
         for place, terms in enumerate(found):
             finite = terms.losses.detach().isfinite().tolist()
@@ -117,15 +200,15 @@ class TrainingModule(LightningModule):
                 # Rows that share a sequence, or are compared with each other, are spoilt by one of them.
                 self._suspects += names
                 self._guilty_rows += self._guilty(batch, names)
-            yield place == len(step.micro_batches) - 1, terms
+            yield terms
 
     @torch.no_grad()
     def _guilty(self, batch: PreferenceBatch | TextBatch, suspects: list[str]) -> list[str]:
         """Names of the rows whose loss is not finite without the others, either."""
-        if isinstance(batch, TextBatch):
+        if isinstance(batch, TextBatch) or is_sharded(self.policy):  # no process can go through it alone
             return suspects
         alone = [pad([row], pad_token_id=0).to(self.device) for row in batch.rows if row.id in suspects]
-        steps = [StepBatch([row], size=1, weight=1.0) for row in alone]
+        steps = [StepBatch([row], size=1, weights=[1.0]) for row in alone]
         terms = [next(self._objective(self.policy, self._reference, step)) for step in steps]
         return [row.row_ids[0] for row, term in zip(alone, terms, strict=True) if not term.losses.isfinite().all()]
 
@@ -142,20 +225,15 @@ class TrainingModule(LightningModule):
             raise SystemExit(1)  # the first process tells
         guilty, suspects = ([name for names in column for name in names] for column in zip(*found, strict=True))
         names = list(dict.fromkeys(guilty or suspects))
-        more = f" and {len(names) - _SHOWN_ROWS} more" if len(names) > _SHOWN_ROWS else ""
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise UserError(
-            f"the loss is not finite at step {self.global_step} for rows {', '.join(names[:_SHOWN_ROWS])}{more}: look"
+            f"the loss is not finite at step {self.global_step} for rows {', '.join(names[:_SHOWN])}{more}: look"
             " at these rows, lower optimizer.lr, or train in float32; earlier checkpoints are untouched"
         )
 
-    def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
-        wrapped = self.trainer.strategy.model
-        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
-
     def validation_step(self, step: StepBatch, _: int) -> None:
         """Add up the objective over this process's share."""
-        for _, terms in self._terms(step):
-            _add(self._val_sums, {name: value * step.weight for name, value in terms.metrics.items()})
+        _add(self._val_sums, self._sums(step, lambda *_: None))
         self._stop_unless_finite()
         share = torch.tensor(step.size / self.trainer.world_size, device=self.device)
         _add(self._val_sums, {"size": share})
@@ -178,6 +256,11 @@ class TrainingModule(LightningModule):
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if name in trainable}
+
+    def trained(self) -> dict[str, Tensor]:
+        """The policy's trained weights by name, whole on the first process; all must ask for them."""
+        state = self.trainer.strategy.lightning_module_state_dict()
+        return {name.removeprefix("policy."): value for name, value in state.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose parameters are not exactly the trainable ones."""

@@ -1,9 +1,13 @@
 """What a process does before it trains."""
 
+import contextlib
 import logging
+import subprocess
 import warnings
+from collections.abc import Iterator
 
 import lightning
+from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from sempa_lightning.errors import UserError
@@ -25,10 +29,33 @@ def seed_everything(seed: object) -> None:
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
+@contextlib.contextmanager
+def naming_the_dead(trainer: Trainer) -> Iterator[None]:
+    """Where a process of the run has died, say which, if this process has started it.
+
+    Raises:
+        UserError: Instead of what torch says of a connection.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        for rank, process in enumerate(started, 1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if "onnection" in str(error) and (code := process.wait(timeout=1)):
+                    raise UserError(
+                        f"process {rank} of this run died (exit code {code}): see what it printed, and whether memory"
+                        " was short; resume=<run folder> goes on from the last checkpoint"
+                    ) from error
+        raise
+
+
 def quieten() -> None:
     """Leave the terminal to progress bars and tables: no chatter of libraries below warnings."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It says which process has died before it ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     # PEFT 0.21 asks transformers 5 for a property that it deprecates.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     # The newer name of this method is not in all versions of transformers 5.

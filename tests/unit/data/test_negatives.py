@@ -109,7 +109,8 @@ def test_processes_and_micro_batches_change_nothing(budget, world_size):
         StepDataset(ROWS, PreferenceCollator(layout, 0), budget, rank, world_size, together)[[2, 0, 3, 1]]
         for rank in range(world_size)
     ]
-    batches = [batch for share in shares for batch in share.micro_batches]
+    pairs = [pair for share in shares for pair in zip(share.micro_batches, share.weights, strict=True)]
+    batches = [batch for batch, weight in pairs if weight]
     found = {row.id: row.completion_ids for batch in batches for row in batch.rows}
     whole = Negatives(given=True, in_batch=3)([ROWS[2], ROWS[0], ROWS[3], ROWS[1]], 100)
     assert found == {row.id: row.completion_ids for row in whole}

@@ -179,15 +179,17 @@ def test_devices_share_what_is_sharded(batch):
     one, copies, shards = (footprint(bare, ADAMW, work, spread) for spread in (Spread(), Spread(4), Spread(4, True)))
     assert copies._replace(exchanged=0) == one
     assert copies.exchanged == one.trained  # buckets
-    for field in "frozen", "trained", "gradients", "optimizer":
+    assert shards.gradients == one.gradients  # they add up over micro-batches before they are exchanged
+    for field in "frozen", "trained", "optimizer":
         assert getattr(shards, field) == -(-getattr(one, field) // 4)
     layer = sum(p.nbytes for name, p in bare.named_parameters() if ".layers.0." in name)
     rest = VOCAB * HIDDEN * 4 + HIDDEN * 4  # embeddings, which are the head, too, and the final norm
     assert shards.exchanged == 2 * layer + rest
     assert (shards.activations, shards.working, shards.flops) == (one.activations, one.working, one.flops)
     assert one.total == sum(one[:-1])
-    frozen = footprint(bare, ADAMW, work, Spread(), frozen_copies=1)
-    assert frozen.frozen - one.frozen == one.frozen + one.trained
+    for spread, without in (Spread(), one), (Spread(4, True), shards):
+        frozen = footprint(bare, ADAMW, work, spread, frozen_copies=1)
+        assert frozen.frozen - without.frozen == one.frozen + one.trained
 
 
 def test_passes_add_up_and_an_outline_reads_no_weights(batch, tmp_path):

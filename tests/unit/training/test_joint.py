@@ -26,7 +26,7 @@ class Constant:
 
 def test_weighted_sum(tiny_llama, batch):
     policy = FullFineTuning().attach(tiny_llama)
-    step, reference = StepBatch([batch, batch], 2 * len(batch.rows), 1.0), Frozen(policy)
+    step, reference = StepBatch([batch, batch], 2 * len(batch.rows), [1.0, 1.0]), Frozen(policy)
     preference = Preference(PlackettLuce(beta=0.5), nll_weight=1.0, kl_weight=0.0)
     joint = Joint({"preference": Weighted(preference, 3.0), "other": Weighted(Constant(5.0), 0.5)})
     both = list(joint(policy, reference, step))
@@ -43,4 +43,4 @@ def test_weighted_sum(tiny_llama, batch):
 def test_a_term_that_comes_twice(tiny_llama, batch):
     joint = Joint({"one": Weighted(Constant(1.0), 1.0), "two": Weighted(Constant(2.0), 1.0)})
     with pytest.raises(UserError, match="two objectives have a term constant"):
-        next(joint(tiny_llama, Frozen(tiny_llama), StepBatch([batch], len(batch.rows), 1.0)))
+        next(joint(tiny_llama, Frozen(tiny_llama), StepBatch([batch], len(batch.rows), [1.0])))

@@ -45,7 +45,7 @@ def moved(policy):
 
 
 def step(*batches, layout=pad):
-    return StepBatch([layout(rows, 0) for rows in batches], sum(map(len, batches)), weight=1.0)
+    return StepBatch([layout(rows, 0) for rows in batches], sum(map(len, batches)), [1.0] * len(batches))
 
 
 def scores_of(policy, reference, batch, center=torch.nan):
@@ -64,7 +64,7 @@ def test_terms_add_up(moved, batch):
     nll, kl = -logps[:, 0] / batch.completion_lengths[:, 0], unprompted_kl(policy, reference, batch)
     assert kl.min() > 0.01
 
-    step = StepBatch([batch], size=len(batch.rows), weight=1.0)
+    step = StepBatch([batch], size=len(batch.rows), weights=[1.0])
     (terms,) = Preference(LOSS, nll_weight=0.3, kl_weight=2.0)(policy, reference, step)
     torch.testing.assert_close(terms.losses, preference + 0.3 * nll + 2.0 * kl)
     sums = {"loss": terms.losses.sum(), "nll": nll.sum(), "kl": kl.sum()}
@@ -78,7 +78,7 @@ def test_terms_add_up(moved, batch):
 
 def test_a_row_without_rejected(policy, batch):
     rows = [batch.rows[0], batch.rows[1]._replace(completion_ids=batch.rows[1].completion_ids[:1])]
-    step = StepBatch([pad(rows, 0)], size=2, weight=1.0)
+    step = StepBatch([pad(rows, 0)], size=2, weights=[1.0])
     with pytest.raises(UserError, match=r"row b has no rejected candidate in its step.*negatives\.given=true"):
         next(Preference(LOSS, nll_weight=0.0, kl_weight=0.0)(policy, Frozen(policy), step))
 

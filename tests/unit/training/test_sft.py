@@ -46,7 +46,7 @@ def test_equals_the_loss_of_hugging_face(policy, layout):
     wanted = gradients(policy)
 
     policy.zero_grad()
-    step = StepBatch([layout(ROWS, 0)], size=2, weight=1.0)
+    step = StepBatch([layout(ROWS, 0)], size=2, weights=[1.0])
     (terms,) = Sft(kl_weight=0.0)(policy, NoReference(policy), step)
     (terms.losses.sum() / step.size).backward()
     torch.testing.assert_close(terms.losses, torch.stack(expected), rtol=1e-5, atol=1e-5)
@@ -56,7 +56,7 @@ def test_equals_the_loss_of_hugging_face(policy, layout):
 
 def test_metrics_are_named_as_those_of_preferences(policy, batch):
     """With one chosen candidate `nll` is that of the preference objective, too."""
-    step, reference = StepBatch([batch], size=2, weight=1.0), Frozen(policy)
+    step, reference = StepBatch([batch], size=2, weights=[1.0]), Frozen(policy)
     (sft,) = Sft(kl_weight=0.0)(policy, reference, step)
     (preference,) = Preference(PlackettLuce(beta=0.1), nll_weight=0.0, kl_weight=0.0)(policy, reference, step)
     assert sft.metrics.keys() == {"loss", "nll", "logps/chosen"}
@@ -66,7 +66,7 @@ def test_metrics_are_named_as_those_of_preferences(policy, batch):
 
 
 def test_the_divergence_is_added(policy, batch):
-    step, reference = StepBatch([batch], size=2, weight=1.0), Frozen(policy)
+    step, reference = StepBatch([batch], size=2, weights=[1.0]), Frozen(policy)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
@@ -79,7 +79,7 @@ def test_the_divergence_is_added(policy, batch):
 
 
 def test_a_joint_objective_holds_it(policy, batch):
-    step, reference = StepBatch([batch], size=2, weight=1.0), NoReference(policy)
+    step, reference = StepBatch([batch], size=2, weights=[1.0]), NoReference(policy)
     (alone,) = Sft(kl_weight=0.0)(policy, reference, step)
     (joint,) = Joint({"sft": Weighted(Sft(kl_weight=0.0), 0.5)})(policy, reference, step)
     torch.testing.assert_close(joint.losses, 0.5 * alone.losses)

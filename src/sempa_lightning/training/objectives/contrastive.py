@@ -13,6 +13,7 @@ from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.training.objectives.together import together
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TokenStates, padded
 
 _ANCHOR, _POSITIVE, _NEGATIVE = 0, 1, 2
@@ -67,17 +68,21 @@ class Contrastive:
         Raises:
             UserError: If the rows bring no sentences, or the model has no such layer as the readout names.
         """
+        frozen, place = self._frozen(policy, step) if step.is_shared or len(step.micro_batches) > 1 else (None, 0)
+        return self._each(policy, reference, step, frozen, place)
+
+    def _each(
+        self, policy: nn.Module, reference: Reference, step: StepBatch, frozen: _Sentences | None, place: int
+    ) -> Iterator[Terms]:
         batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
-        # Where the step has more rows than are here, other processes hold them; all processes see it alike.
-        is_shared = sum(len(batch.rows) for batch in batches) < step.size
-        frozen, place = None, 0
-        if is_shared or len(batches) > 1:
-            device = batches[0].candidate_mask.device
-            frozen, place = self._frozen(policy, batches if step.weight else [], is_shared, device)
-        for batch in batches:
+        for batch, weight in zip(batches, step.weights, strict=True):
             live = self._embedded(policy, batch)
-            yield self._terms(policy, reference, batch, _around(frozen, place, live), place)
-            place += len(live.names)
+            if weight or frozen is None:
+                yield self._terms(policy, reference, batch, _around(frozen, place, live), place)
+                place += len(live.names)
+            else:  # kept for company: its sentences belong to no step
+                more = _Sentences(*map(torch.cat, zip(frozen, live, strict=True)))
+                yield self._terms(policy, reference, batch, more, len(frozen.names))
 
     def _terms(
         self, policy: nn.Module, reference: Reference, batch: PreferenceBatch, sentences: _Sentences, place: int
@@ -104,15 +109,18 @@ class Contrastive:
         return Terms(losses, {name: values.sum() for name, values in metrics.items()})
 
     @torch.no_grad()
-    def _frozen(
-        self, policy: nn.Module, batches: Sequence[PreferenceBatch], is_shared: bool, device: torch.device
-    ) -> tuple[_Sentences | None, int]:
+    def _frozen(self, policy: nn.Module, step: StepBatch) -> tuple[_Sentences | None, int]:
         """Embeddings of all sentences of the step, and where those of this process begin."""
-        parts = [self._embedded(policy, batch) for batch in batches]
-        own = _Sentences(*map(torch.cat, zip(*parts, strict=True))) if parts else None
-        if not is_shared:
-            return own, 0
-        shares = _gathered(own, device)
+        batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
+
+        def embedded() -> _Sentences | None:
+            all_parts = [self._embedded(policy, batch) for batch in batches]
+            parts = [part for part, weight in zip(all_parts, step.weights, strict=True) if weight]
+            return _Sentences(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+
+        if not step.is_shared:
+            return embedded(), 0
+        shares = _gathered(together(policy, embedded), batches[0].candidate_mask.device)
         before = shares[: torch.distributed.get_rank()]
         whole = [share for share in shares if share is not None]
         return _Sentences(*map(torch.cat, zip(*whole, strict=True))), sum(len(share.names) for share in before if share)
@@ -149,8 +157,6 @@ def _around(frozen: _Sentences | None, place: int, live: _Sentences) -> _Sentenc
     if frozen is None:
         return live
     end = place + len(live.names)
-    if place == len(frozen.names):  # a process without rows keeps company: its sentences belong to no step
-        return _Sentences(*(torch.cat(pair) for pair in zip(frozen, live, strict=True)))
     return frozen._replace(vectors=torch.cat([frozen.vectors[:place], live.vectors, frozen.vectors[end:]]))
 
 

@@ -14,6 +14,7 @@ from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.logps import tail_weighted, token_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.training.objectives.together import together
 from sempa_lightning.types import CandidateScores, PreferenceBatch, StepBatch, Terms
 
 _REVERSE_KL = ReverseKl()
@@ -76,15 +77,19 @@ class Preference:
         self, policy: nn.Module, reference: Reference, step: StepBatch, batches: list[PreferenceBatch]
     ) -> Float[Tensor, ""]:
         """`CandidateScores.center`, by a pass over the whole step before the one with gradients."""
-        total = torch.zeros((), device=batches[0].candidate_mask.device)
-        for batch in batches:
-            log_ratios = self._scores(policy, reference, batch).log_ratios
-            halves = (log_ratios[:, 0] + rejected_mean(log_ratios, batch.rejected_mask)) / 2
-            total = total + halves.sum() * step.weight
-        # Where the step has more rows than are here, other processes hold them; all processes see it alike.
-        if sum(len(batch.rows) for batch in batches) < step.size:
-            torch.distributed.all_reduce(total)
-        return total / step.size
+
+        def total() -> Tensor:
+            found = torch.zeros((), device=batches[0].candidate_mask.device)
+            for batch, weight in zip(batches, step.weights, strict=True):
+                log_ratios = self._scores(policy, reference, batch).log_ratios
+                halves = (log_ratios[:, 0] + rejected_mean(log_ratios, batch.rejected_mask)) / 2
+                found = found + halves.sum() * weight
+            return found
+
+        if not step.is_shared:
+            return total() / step.size
+        torch.distributed.all_reduce(summed := together(policy, total))
+        return summed / step.size
 
     def _scores(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> CandidateScores:
         _check_rejected(batch)
