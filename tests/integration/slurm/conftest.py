@@ -191,4 +191,3 @@ def _running(command: list[str], said: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-
