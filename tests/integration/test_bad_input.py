@@ -193,6 +193,18 @@ def test_replicas_that_do_not_divide_the_processes(told):
     assert told(*words, "trainer.precision=32-true").startswith("1 processes cannot hold the model 2 times: set")
 
 
+def test_metrics_that_find_no_room_are_told(train, here, tmp_path):
+    """The log of a resumed run leads to a device that is always full."""
+    run = train(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
+    run.metrics.unlink()
+    run.metrics.symlink_to("/dev/full")
+    done = here(f"resume={run.path}", "trainer.max_epochs=2")
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith(f"cannot write {run.metrics}: No space left on device; make room. ")
+    assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
+
+
 def test_a_loader_process_that_dies_is_told(told, monkeypatch):
     from sempa_lightning.data.steps import StepDataset
 
