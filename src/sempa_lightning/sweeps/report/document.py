@@ -16,8 +16,6 @@ from sempa_lightning.sweeps.report.run import Run
 from sempa_lightning.sweeps.report.scores import best_first, embedding_score, final_scores, language_score
 from sempa_lightning.sweeps.report.tables import ended_table, runs_table, states
 
-_MOST_SCORES = 4
-
 
 def make_report(runs: Sequence[Run], out: Path) -> Report:
     """Compare runs.
@@ -37,8 +35,8 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
     told = list(dict.fromkeys(score for score in (first, embeddings, language) if score))
     charts = [
         exchange_chart(rows, embeddings, language, colours),
-        parallel_chart(rows, told[:_MOST_SCORES], colours),
         *(grid_charts(rows, first) if first else []),
+        parallel_chart(rows, told, colours),
     ]
     few = len(colours) <= len(COLOURS)
     legend = tuple((each.name, each.colour) for each in logged) if few and len(logged) > 1 else ()

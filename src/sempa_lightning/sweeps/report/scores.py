@@ -60,7 +60,9 @@ def final_scores(rows: Sequence[Row]) -> list[Score]:
         keys = tuple(f"after/{task}/{shown[task][0]}" for task in averaged)
         scores.append(Score(f"STS, average of {len(keys)}", keys, display(shown[averaged[0]][0])))
     for task, metrics in shown.items():
-        scores += [Score(f"{task} {metric}", (f"after/{task}/{metric}",), display(metric)) for metric in metrics]
+        scores += [
+            Score(f"{task} {(how := display(metric)).label}", (f"after/{task}/{metric}",), how) for metric in metrics
+        ]
     return scores
 
 

@@ -3,7 +3,7 @@
 import os
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ _MINUTE, _HOUR = 60, 3600
 def runs_table(
     rows: Sequence[Row], scores: Sequence[Score], colours: Mapping[Row, str], above: Path, out: Path
 ) -> Table:
-    """A line for each row: settings, seeds, state, steps, final numbers, time, and the commit where there are several.
+    """A line for each row: settings, state, final numbers, steps, time, and what differs of seeds and commits.
 
     Args:
         rows: In the order of the lines.
@@ -32,14 +32,13 @@ def runs_table(
     lines = []
     for row in rows:
         cells = [text_cell(row.settings.get(key)) for key in keys]
+        cells += [text_cell(states([row])), *(_score_cell(row, score) for score in scores)]
+        cells += [text_cell(_steps(row)), text_cell(_time(row))]
         cells += [text_cell(_each(run.seed for run in row.runs))] if seeded else []
-        cells += [text_cell(states([row])), text_cell(_steps(row))]
-        cells += [_score_cell(row, score) for score in scores]
-        cells += [text_cell(_time(row))]
         cells += [text_cell(_each(run.commit for run in row.runs))] if len(commits) > 1 else []
         lines.append(Line(row.name, tuple(cells), links=_links(row, out), colour=colours.get(row)))
-    columns = [*map(heading, keys), *["seed"] * seeded, "state", "steps", *(score.heading for score in scores), "time"]
-    columns += ["commit"] * (len(commits) > 1)
+    columns = [*map(heading, keys), "state", *(score.heading for score in scores), "steps", "time"]
+    columns += [*["seed"] * seeded, *["commit"] * (len(commits) > 1)]
     better = dict(zip((score.heading for score in scores), (score.how.better for score in scores), strict=True))
     marked = with_best(lines, [better.get(column) for column in columns])
     return Table("runs", "Runs", tuple(columns), tuple(marked), "run", tuple(_notes(rows, scores, above, commits)))
@@ -76,9 +75,9 @@ def _steps(row: Row) -> str:
     return _each(done)
 
 
-def _each(texts: object) -> str:
+def _each(texts: Iterable[str | None]) -> str:
     """Texts, each once; nothing for what is not known."""
-    return ", ".join(dict.fromkeys(text for text in texts if text))  # type: ignore[attr-defined]
+    return ", ".join(dict.fromkeys(text for text in texts if text))
 
 
 def _score_cell(row: Row, score: Score) -> Cell:

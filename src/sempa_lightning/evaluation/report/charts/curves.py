@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sempa_lightning.evaluation.report.charts.chart import GRID, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.metric import display
@@ -98,5 +99,6 @@ def _figure(key: str, curves: Sequence[tuple[str, Sequence[Sequence[Point]]]]) -
     if min(reached) > 0 and max(reached) > _FAR_APART * min(reached):
         axis.set_yscale("log")
     axis.set(xlabel="step", ylabel=how.heading + (" × 100" if how.scale != 1 else ""))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(color=GRID)
     return figure

@@ -31,17 +31,19 @@ def exchange_chart(
         return None
     stars = unbeaten([(-x.mean, y.mean) for x, y in places.values()])
     front = [row for row, star in zip(places, stars, strict=True) if star]
+    named = front if len(places) > len(COLOURS) else []  # the colours of a few are names enough
     caption = (
-        "Right and up is better; the dashed line joins the runs that no other beats on both sides, named as in the"
-        " table. Grey: before training."
+        "Right and up is better; the dashed line joins the runs that no other beats on both sides"
+        + (", named as in the table" if named else "")
+        + ". Grey: before training."
         + (" Crosses: standard deviation over seeds." if any(len(row.runs) > 1 for row in places) else "")
     )
-    draw = partial(_figure, places, front, (language, embeddings), colours)
+    draw = partial(_figure, places, front, named, (language, embeddings), colours)
     return drawn(f"Embeddings against {language.label}", draw, caption)
 
 
 def _figure(
-    places: Mapping[Row, Place], front: Sequence[Row], scores: tuple[Score, Score], colours: Mapping[Row, str]
+    places: Mapping[Row, Place], front: Sequence[Row], named: Sequence[Row], scores: tuple[Score, Score], colours: Mapping[Row, str]
 ) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -64,7 +66,7 @@ def _figure(
         axis.set_xscale("log")
     axis.margins(0.18)
     axis.invert_xaxis()
-    for row in front:
+    for row in named:
         name_point(axis, row.name, points[row])
     axis.set_xlabel(fill(scores[0].heading, _LINE))
     axis.set_ylabel(fill(scores[1].heading + (" × 100" if scales[1] != 1 else ""), _LINE))

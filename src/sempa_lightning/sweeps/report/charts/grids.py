@@ -1,9 +1,11 @@
 """Heat maps over the grids that runs make."""
 
 import itertools
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from sempa_lightning.evaluation.report.charts.chart import Chart, drawn
 from sempa_lightning.evaluation.report.charts.heat import heat_map
@@ -14,34 +16,44 @@ _MOST_VALUES = 12
 _MOST_MAPS = 3
 
 
-def grid_charts(rows: Sequence[Row], score: Score) -> list[Chart]:
-    """The mean of a score for each pair of values of two keys, for every two keys of which runs fill half of the grid.
+class Grid(NamedTuple):
+    """Values of two keys, and the mean score for each pair of them (NaN where no run has it), a line for each of `down`."""
 
-    With many keys, maps of those that move the score most.
-    """
-    found = {row: value.mean * score.how.scale for row in rows if (value := score.value(row))}
-    keys = dict.fromkeys(key for row in found for key in row.settings)
-    values = {key: ordered([row.settings[key] for row in found if key in row.settings]) for key in keys}
+    down: str
+    across: str
+    down_values: list[str]
+    across_values: list[str]
+    means: list[list[float]]
+
+
+def grid_charts(rows: Sequence[Row], score: Score) -> list[Chart]:
+    """A heat map of each grid."""
+    unit = f"{score.heading}{' × 100' if score.how.scale != 1 else ''}"
+    several = len({key for row in rows for key in row.settings}) > 2  # noqa: PLR2004 (those of the grid)
+    caption = unit + ("; mean over the other settings." if several else ".")
     charts = []
-    few = [key for key in keys if 1 < len(values[key]) <= _MOST_VALUES]
+    for grid in grids(rows, score):
+        labels = heading(grid.down), heading(grid.across)
+        draw = partial(heat_map, grid.means, grid.down_values, grid.across_values, labels, min(score.how.digits, 3))
+        charts.append(drawn(f"{labels[1]} and {labels[0]}", draw, caption))
+    return charts
+
+
+def grids(rows: Sequence[Row], score: Score) -> list[Grid]:
+    """Every two keys of whose pairs of values the runs fill half; of many those that move the score most."""
+    found = {row: value.mean * score.how.scale for row in rows if (value := score.value(row))}
+    values = {
+        key: ordered([row.settings[key] for row in found if key in row.settings])
+        for key in dict.fromkeys(key for row in found for key in row.settings)
+    }
+    few = [key for key in values if 1 < len(values[key]) <= _MOST_VALUES]
+    filled = []
     for across, down in itertools.combinations(sorted(few, key=lambda key: -_effect(found, key)), 2):
         means = [[_mean(found, {down: low, across: high}) for high in values[across]] for low in values[down]]
-        filled = [value for line in means for value in line if value == value]  # noqa: PLR0124 (not NaN)
-        if 2 * len(filled) >= len(values[across]) * len(values[down]) > 3:  # noqa: PLR2004 (two of each)
-            draw = partial(
-                heat_map,
-                means,
-                values[down],
-                values[across],
-                (heading(down), heading(across)),
-                min(score.how.digits, 3),
-            )
-            others = len(keys) > 2  # noqa: PLR2004 (the two)
-            caption = f"{score.heading}{' × 100' if score.how.scale != 1 else ''}" + (
-                "; mean over the other settings." if others else "."
-            )
-            charts.append(drawn(f"{heading(across)} and {heading(down)}", draw, caption))
-    return charts[:_MOST_MAPS]
+        known = sum(not math.isnan(mean) for line in means for mean in line)
+        if 2 * known >= len(values[across]) * len(values[down]):
+            filled.append(Grid(down, across, values[down], values[across], means))
+    return filled[:_MOST_MAPS]
 
 
 def ordered(values: Sequence[str]) -> list[str]:
@@ -51,14 +63,14 @@ def ordered(values: Sequence[str]) -> list[str]:
     return sorted(different, key=numbers.__getitem__) if len(numbers) == len(different) else different
 
 
-def _effect(found: dict[Row, float], key: str) -> float:
+def _effect(found: Mapping[Row, float], key: str) -> float:
     """How far the means of a key's values are apart."""
-    means = [_mean(found, {key: value}) for value in {row.settings.get(key, "") for row in found}]
-    known = [mean for mean in means if mean == mean]  # noqa: PLR0124 (not NaN)
+    means = [_mean(found, {key: value}) for value in {row.settings[key] for row in found if key in row.settings}]
+    known = [mean for mean in means if not math.isnan(mean)]
     return max(known) - min(known)
 
 
-def _mean(found: dict[Row, float], settings: dict[str, str]) -> float:
+def _mean(found: Mapping[Row, float], settings: Mapping[str, str]) -> float:
     """Mean score of the rows with some settings; NaN without any."""
     own = [value for row, value in found.items() if settings.items() <= row.settings.items()]
-    return statistics.fmean(own) if own else float("nan")
+    return statistics.fmean(own) if own else math.nan
