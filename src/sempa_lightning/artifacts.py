@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,11 @@ class _Folder:
 
     def read_config(self) -> dict[str, Any]:
         """Read the resolved config; empty while there is none."""
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
-        return config
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8")) if self.config.is_file() else {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{self.config} is no YAML ({error}): remove its folder, or write it again") from error
+        return content if isinstance(content, dict) else {}
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest; empty while there is none."""
@@ -363,7 +366,7 @@ class SweepDir:
 
     @property
     def runs(self) -> list[RunDir]:
-        """The runs that have begun, in the order of their numbers."""
+        """The runs that have begun or wait, in the order of their numbers."""
         return [run for run in map(RunDir, self._folders) if run.trial.is_file()]
 
     @property
@@ -405,15 +408,29 @@ def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesti
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty while there is no such file."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """A JSON object; empty while there is no such file.
+
+    Raises:
+        UserError: If the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}): remove it, and run again what wrote it") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: remove it, and run again what wrote it")
     return content
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; whole lines only, for another process may be writing the last."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
+    """JSON objects, one a line; whole lines only, for a process may be writing one, or have died in one."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if line.endswith("}\n"):
+            with suppress(ValueError):
+                lines.append(json.loads(line))
+    return lines
 
 
 def write_json(path: Path, content: object) -> None:

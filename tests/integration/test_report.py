@@ -26,6 +26,20 @@ def test_folders_of_a_sweep_become_one_report(tmp_path):
     assert [line["row"] for line in table["lines"]] == ["0", "1"]
 
 
+def test_runs_and_evaluations_share_a_page(tmp_path):
+    evaluation(tmp_path / "evaluation", 0.5)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("seed: 0\ntrainer:\n  max_steps: 6\n")
+    (tmp_path / "run/metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n{"step": 2, "tr')
+    done = call(tmp_path / "run", tmp_path / "evaluation", "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "out/report.json").read_text())
+    assert found["title"].startswith("Run run; some: ")
+    tables = {table["key"]: table for table in found["tables"]}
+    assert [cell["text"] for cell in tables["runs"]["lines"][0]["cells"]][:2] == ["unfinished", "2 of 6"]
+    assert tables["sts"]["lines"][0]["cells"][0]["text"] == "50.00"
+
+
 def test_an_error_is_one_line(tmp_path):
     done = call(tmp_path)
     assert done.returncode == 1

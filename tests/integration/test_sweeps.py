@@ -23,6 +23,8 @@ run = Path(words["hydra.run.dir"].strip("'"))
 with open(run.parent / "ledger", "a") as ledger:
     ledger.write(run.name + " ")
 (run / "words.json").write_text(json.dumps(sys.argv[1:]))
+states = {path.parent.name: json.loads(path.read_text())["state"] for path in run.parent.glob("*/trial.json")}
+(run / "states.json").write_text(json.dumps(states))
 time.sleep(float(os.environ.get("SECONDS_OF_A_TRIAL", "0")))
 beta, rate = float(words["loss.beta"]), float(words.get("optimizer.lr", 1e-3))
 if beta == 0.13 and "MENDED" not in os.environ:
@@ -91,6 +93,8 @@ def test_a_failing_trial_does_not_end_a_sweep_and_is_run_again(sweep, monkeypatc
         ("0.2", "done", ""),
     ]
     assert float(rows[2]["train/best"]) == pytest.approx(1 - 0.01 - 0.001)
+    states = json.loads((folder.run(0).path / "states.json").read_text())
+    assert states == {"0": "running", "1": "queued", "2": "queued"}
 
     monkeypatch.setenv("MENDED", "1")
     sweep(*words, f"sweep.resume={folder.path}")

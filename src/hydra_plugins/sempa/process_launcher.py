@@ -62,6 +62,8 @@ class ProcessLauncher(Launcher):
         for number, words in enumerate(job_overrides, initial_job_idx):
             chosen = (word.partition("=") for word in words if word not in shared)
             trials.append(self.trial(number, words, {key: value for key, _, value in chosen}))
+            if not trials[-1].run.trial.is_file():
+                trials[-1].became("queued")
         ended = sorted(self.run(iter(trials)), key=lambda trial: trial.number)
         scores = [trial.run.read_summary().get("train/best") if trial.state == "done" else None for trial in ended]
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=score) for score in scores]

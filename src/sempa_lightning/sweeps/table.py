@@ -31,7 +31,7 @@ def tabulate(sweep: SweepDir, objectives: Mapping[str, Direction], console: Cons
         table.add_column(escape(key), justify="right", overflow="fold")
     table.add_column("state")
     for trial, row, star in zip(trials, numbers, stars, strict=True):
-        chosen = [escape(_short(trial.chosen.get(key, "-"))) for key in keys]
+        chosen = [escape(short(trial.chosen.get(key, "-"))) for key in keys]
         scores = [f"{row[key]:.4g}" if key in row else "-" for key in objectives]
         table.add_row(f"{'* ' if star else ''}{trial.number}", *chosen, *scores, trial.state)
     console.print(table)
@@ -67,8 +67,12 @@ def _differing(trials: Sequence[Trial]) -> list[str]:
     return [key for key in keys if len({trial.chosen.get(key) for trial in trials}) > 1]
 
 
-def _short(value: str) -> str:
-    """A number to four digits, anything else as it is."""
+def short(value: str) -> str:
+    """A number to four digits, anything else as it is.
+
+    >>> short("0.00012345"), short("hinge")
+    ('0.0001234', 'hinge')
+    """
     try:
         return f"{float(value):.4g}"
     except ValueError:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sempa_lightning.artifacts import RunDir, SweepDir, write_json
 
-State = Literal["running", "done", "failed", "pruned"]
+State = Literal["queued", "running", "done", "failed", "pruned"]
 Direction = Literal["maximize", "minimize"]
 
 
@@ -19,7 +19,8 @@ class Trial:
         run: Its folder, named by the trial's number.
         words: All words of the command line that it was started with.
         chosen: By key, those that a sweep chose for it.
-        state: What became of it. One that a killed sweep left behind stays `running` until somebody takes it up.
+        state: What became of it; `queued` before it has begun. One that a killed sweep left behind stays `running`
+            until somebody takes it up.
         why: Why it failed or was pruned.
     """
 
@@ -60,5 +61,5 @@ def recorded(run: RunDir) -> Trial:
 
 
 def recorded_trials(sweep: SweepDir) -> list[Trial]:
-    """Read all trials of a sweep that have begun, by number."""
+    """Read all trials of a sweep that have begun or wait, by number."""
     return [recorded(run) for run in sweep.runs]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempa_lightning.evaluation.report.charts.changes import change_charts
-from sempa_lightning.evaluation.report.charts.chart import Chart
-from sempa_lightning.evaluation.report.charts.curves import curve_charts
+from sempa_lightning.evaluation.report.charts.chart import COLOURS, Gallery
+from sempa_lightning.evaluation.report.charts.curves import Logged, curve_charts
 from sempa_lightning.evaluation.report.charts.layers import layer_charts
 from sempa_lightning.evaluation.report.charts.trade import trade_chart
 from sempa_lightning.evaluation.report.comparison import Comparison
@@ -29,19 +29,37 @@ class Report:
 
     Attributes:
         title: Its heading.
+        subtitle: What belongs to the heading.
         claims: For each row the statements on embeddings and on generation.
         tables: In the order in which they are shown.
-        charts: Drawn from the numbers.
+        galleries: Drawn from the numbers.
         pictures: Files that tasks have drawn.
         configs: Text of each folder's config, by folder.
+        outputs: By folder the end of what a run printed that failed.
     """
 
     title: str
-    claims: tuple[tuple[Row, tuple[Statement, ...]], ...]
-    tables: tuple[Table, ...]
-    charts: tuple[Chart, ...]
-    pictures: tuple[Path, ...]
-    configs: tuple[tuple[str, str], ...]
+    subtitle: str = ""
+    claims: tuple[tuple[Row, tuple[Statement, ...]], ...] = ()
+    tables: tuple[Table, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    pictures: tuple[Path, ...] = ()
+    configs: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[tuple[str, str], ...] = ()
+
+
+def joined(first: Report, second: Report) -> Report:
+    """Two reports as one."""
+    return Report(
+        f"{first.title}; {second.title}",
+        " · ".join(filter(None, (first.subtitle, second.subtitle))),
+        first.claims + second.claims,
+        first.tables + second.tables,
+        first.galleries + second.galleries,
+        first.pictures + second.pictures,
+        first.configs + second.configs,
+        first.outputs + second.outputs,
+    )
 
 
 def make_report(evaluations: Sequence[Evaluation], paper: str | None) -> Report:
@@ -53,20 +71,39 @@ def make_report(evaluations: Sequence[Evaluation], paper: str | None) -> Report:
     """
     comparison = Comparison(make_rows(evaluations))
     claims = tuple((row, tuple(said)) for row, said in statements(comparison))
+    tables = _tables(evaluations, comparison, claims, paper)
     trade = trade_chart(comparison)
-    charts = [
-        *change_charts(comparison),
-        *([trade] if trade else []),
-        *layer_charts(comparison),
-        *curve_charts(evaluations),
-    ]
+    charts = [*change_charts(comparison), *([trade] if trade else []), *layer_charts(comparison)]
     return Report(
         _title(evaluations, comparison),
+        _subtitle(tables),
         claims,
-        tuple(_tables(evaluations, comparison, claims, paper)),
-        tuple(charts),
+        tuple(tables),
+        (Gallery("At a glance", tuple(charts)), _curves(evaluations)),
         tuple(path for evaluation in evaluations for path in evaluation.pictures()),
         tuple((str(evaluation.path), evaluation.config_text) for evaluation in evaluations),
+    )
+
+
+def _curves(evaluations: Sequence[Evaluation]) -> Gallery:
+    """How what was evaluated was trained."""
+    logs = {
+        evaluation.run.path.name if evaluation.run else evaluation.path.name: evaluation.log()
+        for evaluation in evaluations
+    }
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(logs))]
+    logged = [Logged(name, colour, [log]) for (name, log), colour in zip(logs.items(), colours, strict=True) if log]
+    legend = tuple((each.name, each.colour) for each in logged) if 1 < len(logged) <= len(COLOURS) else ()
+    return Gallery("Training of what was evaluated", tuple(curve_charts(logged)), legend)
+
+
+def _subtitle(tables: Sequence[Table]) -> str:
+    """What all folders share of what a person asks first."""
+    facts = {line.label: line.cells for table in tables if table.key == "measured" for line in table.lines}
+    return " · ".join(
+        f"{name} {facts[name][0].text}"
+        for name in ("run", "readout", "layer", "seed")
+        if name in facts and len(facts[name]) == 1
     )
 
 

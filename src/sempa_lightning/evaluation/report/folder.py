@@ -1,9 +1,9 @@
 """Reads evaluation folders: what was measured, on what, and what could not be."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -113,48 +113,59 @@ def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
     Raises:
         UserError: If a folder is none and holds none, or a file in it is damaged.
     """
-    return [_read(folder) for named in folders for folder in _expanded(Path(named))]
+    evaluations = []
+    for folder in folders:
+        if not (found := evaluation_folders(folder)):
+            raise UserError(f"{folder} holds no evaluation: name a folder that sempa_lightning.evaluate has written")
+        evaluations += [_read(path) for path in found]
+    return evaluations
 
 
-def _expanded(folder: Path) -> list[Path]:
+def evaluation_folders(folder: Path) -> list[Path]:
     """The folder itself if it is an evaluation (maybe one in which no task had its data), else those inside."""
-    if (folder / "results").is_dir() or "skipped" in _object(EvaluationDir(folder).manifest):
+    place = EvaluationDir(folder)
+    if (folder / "results").is_dir() or (place.manifest.is_file() and "skipped" in place.read_manifest()):
         return [folder]
     results = (path for path in folder.rglob("results") if path.is_dir())
     inner = {path.parent for path in results if EvaluationDir(path.parent).config.is_file()}
-    if not inner:
-        raise UserError(f"{folder} holds no evaluation: name a folder that sempa_lightning.evaluate has written")
-    return sorted(inner, key=_natural)
+    return sorted(inner, key=natural)
 
 
-def _natural(path: Path) -> tuple[tuple[int, str], ...]:
+def natural(path: Path) -> tuple[tuple[int, str], ...]:
     """Order `9` before `10`, as jobs of a sweep are numbered."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in path.parts)
+
+
+def names_below(paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The folder that holds all folders, and the name of each in it."""
+    whole = [path.absolute() for path in paths]
+    above = Path(commonpath([path.parent for path in whole]))
+    return above, [str(path.relative_to(above)) for path in whole]
 
 
 def _read(folder: Path) -> Evaluation:
     place = EvaluationDir(folder)
     results: dict[str, dict[str, Result]] = {}
-    for path in sorted((folder / "results").glob("*/*/*.json"), key=_natural):
+    for path in sorted((folder / "results").glob("*/*/*.json"), key=natural):
         subject, suite, _ = path.relative_to(folder / "results").parts
-        results.setdefault(subject, {})[f"{suite}/{path.stem}"] = _result(path)
-    summary = _object(place.summary)
+        task = f"{suite}/{path.stem}"
+        results.setdefault(subject, {})[task] = _result(place.read_result(f"{subject}/{task}"))
+    summary = place.read_summary()
     for task, result in results.get("after", {}).items():
         if not result.change_se:
             errors = {name: summary.get(f"change_se/{task}/{name}") for name in result.metrics}
             known = {name: float(error) for name, error in errors.items() if error is not None}
             results["after"][task] = replace(result, change_se=known)
-    manifest = _object(place.manifest)
+    manifest = place.read_manifest()
     if not results:
         results[BEFORE] = {}
     for task, reason in (manifest.get("skipped") or {}).items():
         for measured in results.values():
             measured.setdefault(task, Result(skipped=str(reason)))
-    return Evaluation(folder, _config(place.config), manifest, results)
+    return Evaluation(folder, place.read_config(), manifest, results)
 
 
-def _result(path: Path) -> Result:
-    content = _object(path)
+def _result(content: Mapping[str, Any]) -> Result:
     return Result(
         metrics={name: float(value) for name, value in (content.get("metrics") or {}).items() if value is not None},
         notes=content.get("notes") or {},
@@ -164,22 +175,3 @@ def _result(path: Path) -> Result:
         change_se={name: float(value) for name, value in (content.get("change_se") or {}).items()},
         change_ci95=content.get("change_ci95") or {},
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {error}; evaluate again") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file is not there."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}): remove it and evaluate again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: remove it and evaluate again")
-    return content

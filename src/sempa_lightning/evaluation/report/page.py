@@ -11,6 +11,8 @@ from sempa_lightning.evaluation.report.headline import Statement
 from sempa_lightning.evaluation.report.table import Cell, Line, Table
 
 _STYLE = Path(__file__).with_name("page.css")
+# What stands before the charts.
+_LEADING = ("headline", "runs", "ended")
 # What a reader opens only to look something up.
 _FOLDED = ("numbers", "notes")
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -22,8 +24,10 @@ def html_page(report: Report) -> str:
     """Render a report."""
     body = [
         *_head(report),
+        *(_section(table) for table in _shown(report) if table.key in _LEADING),
+        *_outputs(report),
         *_charts(report),
-        *(_section(table) for table in _shown(report)),
+        *(_section(table) for table in _shown(report) if table.key not in _LEADING),
         *_pictures(report),
         *_configs(report),
     ]
@@ -47,14 +51,8 @@ def _as_cards(report: Report) -> bool:
 
 def _head(report: Report) -> Iterator[str]:
     yield f"<header>\n<h1>{escape(report.title)}</h1>"
-    facts = {line.label: line.cells for table in report.tables if table.key == "measured" for line in table.lines}
-    told = [
-        f"{name} {facts[name][0].text}"
-        for name in ("run", "readout", "layer", "seed")
-        if name in facts and len(facts[name]) == 1
-    ]
-    if told:
-        yield f'<p class="sub">{escape(" · ".join(told))}</p>'
+    if report.subtitle:
+        yield f'<p class="sub">{escape(report.subtitle)}</p>'
     yield "</header>"
     if _as_cards(report):
         several = len(report.claims) > 1
@@ -82,12 +80,23 @@ def _card(said: Statement) -> str:
 
 
 def _charts(report: Report) -> Iterator[str]:
-    if report.charts:
-        figures = "\n".join(
-            _figure(chart.title, _uri(chart.svg.encode(), ".svg"), chart.caption, wide=chart.wide)
-            for chart in report.charts
-        )
-        yield f'<h2>At a glance</h2>\n<div class="pictures">\n{figures}\n</div>'
+    for gallery in report.galleries:
+        if gallery.charts:
+            figures = "\n".join(
+                _figure(chart.title, _uri(chart.svg.encode(), ".svg"), chart.caption, wide=chart.wide)
+                for chart in gallery.charts
+            )
+            names = "".join(f"<span>{_dot(colour)}{escape(name)}</span> " for name, colour in gallery.legend)
+            yield f"<h2>{escape(gallery.title)}</h2>"
+            if gallery.note:
+                yield f'<p class="note">{escape(gallery.note)}</p>'
+            if names:
+                yield f'<p class="legend">{names}</p>'
+            yield f'<div class="pictures">\n{figures}\n</div>'
+
+
+def _dot(colour: str) -> str:
+    return f'<i class="dot" style="background:{colour}"></i>'
 
 
 def _pictures(report: Report) -> Iterator[str]:
@@ -145,15 +154,15 @@ def _body(group: str, lines: list[Line], columns: int) -> str:
         if group
         else ""
     )
-    rows = "\n".join(
-        f'<tr><th scope="row">{_label(line.label)}</th>{"".join(map(_cell, line.cells))}</tr>' for line in lines
-    )
+    rows = "\n".join(f'<tr><th scope="row">{_label(line)}</th>{"".join(map(_cell, line.cells))}</tr>' for line in lines)
     return f"<tbody>\n{heading}{rows}\n</tbody>"
 
 
-def _label(text: str) -> str:
+def _label(line: Line) -> str:
     """A line's name, broken before no negative number: `layer −1` stays together."""
-    return escape(text).replace(" −", "&nbsp;−")
+    links = ", ".join(f'<a href="{escape(address)}">{escape(name)}</a>' for name, address in line.links)
+    name = links or escape(line.label).replace(" −", "&nbsp;−")
+    return (_dot(line.colour) if line.colour else "") + name
 
 
 def _cell(cell: Cell) -> str:
@@ -168,6 +177,13 @@ def _number(cell: Cell) -> str:
     return escape(value) + (
         f" <small>± {escape(error)}</small>" if sign and cell.value is not None else escape(sign + error)
     )
+
+
+def _outputs(report: Report) -> Iterator[str]:
+    if report.outputs:
+        yield "<p>The end of what they printed:</p>"
+    for name, text in report.outputs:
+        yield f"<details><summary>{escape(name)}</summary>\n<pre>{escape(text)}</pre>\n</details>"
 
 
 def _configs(report: Report) -> Iterator[str]:

@@ -153,19 +153,18 @@ def _without_seed(evaluation: Evaluation) -> str:
 
 def _constant(config: Mapping[str, Any], folder: str) -> Any:  # noqa: ANN401 (any nesting of plain values)
     written_to = (config.get("paths") or {}).get("run_dir", folder)
-    return _unseeded(
+    return unseeded(
         relocated({name: value for name, value in config.items() if name not in _VOLATILE}, written_to, ".")
     )
 
 
-def _unseeded(value: Any) -> Any:  # noqa: ANN401 (any nesting of plain values)
+def unseeded(value: Any) -> Any:  # noqa: ANN401 (any nesting of plain values)
+    """A nested value without its seeds."""
     if isinstance(value, dict):
         return {
-            name: _unseeded(inner)
-            for name, inner in value.items()
-            if name != "seed" and not str(name).endswith("_seed")
+            name: unseeded(inner) for name, inner in value.items() if name != "seed" and not str(name).endswith("_seed")
         }
-    return [_unseeded(inner) for inner in value] if isinstance(value, list) else value
+    return [unseeded(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _labels(groups: Sequence[Sequence[Evaluation]]) -> list[dict[str, str]]:
@@ -192,8 +191,8 @@ def _labels(groups: Sequence[Sequence[Evaluation]]) -> list[dict[str, str]]:
 
 def _own_settings(evaluation: Evaluation, groups: Sequence[Sequence[Evaluation]]) -> dict[str, str]:
     """The few settings in which training runs differ; none if they differ in many."""
-    settings = [_flat(_unseeded(dict(group[0].run_config))) for group in groups if group[0].run]
-    own = _flat(_unseeded(dict(evaluation.run_config)))
+    settings = [flat(unseeded(dict(group[0].run_config))) for group in groups if group[0].run]
+    own = flat(unseeded(dict(evaluation.run_config)))
     keys = dict.fromkeys(key for setting in settings for key in setting)
     differing = [
         key
@@ -203,9 +202,10 @@ def _own_settings(evaluation: Evaluation, groups: Sequence[Sequence[Evaluation]]
     return {key: own[key] for key in differing if key in own} if len(differing) <= _MOST_SETTINGS else {}
 
 
-def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401 (any nesting of plain values)
+def flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401 (any nesting of plain values)
+    """The innermost values of nested mappings as text, each by its dotted key."""
     if isinstance(value, dict):
-        return {inner: text for name, part in value.items() for inner, text in _flat(part, f"{key}.{name}").items()}
+        return {inner: text for name, part in value.items() for inner, text in flat(part, f"{key}.{name}").items()}
     return {key.removeprefix("."): str(value)}
 
 

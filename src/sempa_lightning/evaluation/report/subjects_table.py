@@ -1,9 +1,8 @@
 """What was measured: models, readouts, seeds, commits, hardware."""
 
 from collections.abc import Mapping, Sequence
-from os.path import commonpath
 
-from sempa_lightning.evaluation.report.folder import Evaluation
+from sempa_lightning.evaluation.report.folder import Evaluation, names_below
 from sempa_lightning.evaluation.report.rows import facets
 from sempa_lightning.evaluation.report.table import Line, Table, text_cell
 
@@ -18,12 +17,11 @@ def subjects_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     shared = tuple(Line(name, (text_cell(facts[0].get(name)),)) for name in names if name not in own)
     tables = [Table("measured", "What was measured", ("",), shared, textual=True)]
     if own:
-        paths = [evaluation.path.absolute() for evaluation in evaluations]
-        above = commonpath([path.parent for path in paths])
+        above, folders = names_below([evaluation.path for evaluation in evaluations])
         columns = tuple(name for name in own if name != "folder")
         lines = tuple(
-            Line(str(path.relative_to(above)), tuple(text_cell(known.get(name)) for name in columns))
-            for path, known in zip(paths, facts, strict=True)
+            Line(folder, tuple(text_cell(known.get(name)) for name in columns))
+            for folder, known in zip(folders, facts, strict=True)
         )
         tables.append(Table("folders", "Folders", columns, lines, "folder", notes=(f"In {above}.",), textual=True))
     return tables

@@ -35,11 +35,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of cells; lines that follow each other with one `group` share its heading."""
+    """A row of cells; lines that follow each other with one `group` share its heading.
+
+    Attributes:
+        label: Its name.
+        cells: One for each column.
+        group: What it belongs to.
+        links: Names and addresses of folders, which a page shows for the label.
+        colour: Its colour in charts.
+    """
 
     label: str
     cells: tuple[Cell, ...]
     group: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    colour: str | None = None
 
 
 @dataclass(frozen=True)

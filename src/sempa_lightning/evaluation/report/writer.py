@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sempa_lightning.artifacts import write_text
-from sempa_lightning.evaluation.report.document import make_report
+from sempa_lightning.evaluation.report.document import Report, make_report
 from sempa_lightning.evaluation.report.folder import read_evaluations
 from sempa_lightning.evaluation.report.latex import latex
 from sempa_lightning.evaluation.report.markdown import markdown
@@ -26,6 +26,10 @@ def write_report(folders: Sequence[Path], out: Path, paper: str | None = None) -
     Raises:
         UserError: If a folder holds no evaluation, a file in it is damaged, or no paper has the model.
     """
-    report = make_report(read_evaluations(folders), paper)
+    write_formats(make_report(read_evaluations(folders), paper), out)
+
+
+def write_formats(report: Report, out: Path) -> None:
+    """Write a report to a folder."""
     for ending, render in _FORMATS.items():
         write_text(out / f"report.{ending}", render(report))

@@ -45,6 +45,23 @@ class Chart:
     wide: bool
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under a heading.
+
+    Attributes:
+        title: The heading.
+        charts: The pictures.
+        legend: Names with the colours that they have in all of them.
+        note: What holds for all of them.
+    """
+
+    title: str
+    charts: tuple[Chart, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
 def drawn(title: str, draw: Callable[[], Figure], caption: str = "") -> Chart:
     """Draw in the report's style; the same content gives the same bytes."""
     with rc_context(_STYLE):

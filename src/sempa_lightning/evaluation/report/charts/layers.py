@@ -1,15 +1,15 @@
 """A heat map of layers and readouts."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
 
-from sempa_lightning.evaluation.report.charts.chart import LONGEST, WIDTH, Chart, drawn
+from sempa_lightning.evaluation.report.charts.chart import Chart, drawn
+from sempa_lightning.evaluation.report.charts.heat import heat_map
 from sempa_lightning.evaluation.report.comparison import Comparison
 from sempa_lightning.evaluation.report.headline import embedding_column, what
-from sempa_lightning.evaluation.report.rows import Row, shortened
+from sempa_lightning.evaluation.report.rows import Row
 from sempa_lightning.evaluation.report.suite_tables import Column
 
 
@@ -42,18 +42,4 @@ def _figure(
     found = {(row.facets["readout"], row.facets["layer"]): comparison.value(row, column.numbers) for row in rows}
     grid = [[found.get((readout, layer)) for layer in layers] for readout in readouts]
     numbers = [[float("nan") if value is None else value.mean * column.how.scale for value in line] for line in grid]
-    figure = Figure(figsize=(max(WIDTH, 2 + 0.6 * len(layers)), 1.1 + 0.34 * len(readouts)), layout="constrained")
-    axis = figure.subplots()
-    image = axis.imshow(numbers, cmap="cividis", aspect="auto")
-    low, high = image.get_clim()
-    for height, line in enumerate(numbers):
-        for place, number in enumerate(line):
-            if not math.isnan(number):
-                ink = "black" if number > (low + high) / 2 else "white"
-                axis.text(place, height, f"{number:.1f}", ha="center", va="center", fontsize=8, color=ink)
-    axis.set_xticks(range(len(layers)), layers)
-    axis.set_yticks(range(len(readouts)), [shortened(name, LONGEST) for name in readouts])
-    axis.set_xlabel("layer")
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-    return figure
+    return heat_map(numbers, readouts, layers, ("", "layer"), 1)

@@ -92,7 +92,7 @@ def _figure(
         axis.invert_xaxis()
     axis.set_ylim(_wide_enough(axis.get_ylim(), up))
     for row, name in names.items():
-        _name(axis, name, points[row])
+        name_point(axis, name, points[row])
     axis.set_xlabel(fill(f"generation: {_axis_label(across)}", _LINE))
     axis.set_ylabel(fill(f"embeddings: {_axis_label(up)}", _LINE))
     axis.grid(color=GRID)
@@ -127,7 +127,7 @@ def _wide_enough(limits: tuple[float, float], column: Column) -> tuple[float, fl
     return limits[0] - missing / 2, limits[1] + missing / 2
 
 
-def _name(axis: Axes, name: str, point: tuple[float, float]) -> None:
+def name_point(axis: Axes, name: str, point: tuple[float, float]) -> None:
     """Write a name beside a point, towards the middle."""
     is_left = axis.transLimits.transform(point)[0] < 0.5  # noqa: PLR2004 (the middle)
     place, side = ((6, 5), "left") if is_left else ((-6, 5), "right")

@@ -1,0 +1,3 @@
+from sempa_lightning.sweeps.report.writer import write_report
+
+__all__ = ["write_report"]
