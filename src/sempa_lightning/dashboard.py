@@ -127,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> None:
         import wandb
 
         try:
-            entity = chosen.entity or wandb.Api().default_entity
+            entity = chosen.entity or str(wandb.Api().default_entity)
             sys.stdout.write(f"{workspace(shown, entity, logger['project'], chosen.name).save().url}\n")
         except (wandb.Error, OSError) as error:  # requests' errors are of the system
             raise UserError(f"W&B does not take the workspace: {error}") from error
