@@ -71,7 +71,7 @@ class Cluster:
         """Queue a batch script; its job's number. What it prints is in `printed`."""
         path = self.folder / "job.sh"
         path.write_text(script)
-        return int(self.ask("sbatch", "--parsable", f"--output={self.folder}/job-%A.txt", "--open-mode=append", path))
+        return int(self.ask("sbatch", "--parsable", f"--output={self.folder}/job-%A.txt", path))
 
     def printed(self, job: int) -> str:
         """All that a job has printed."""

@@ -17,7 +17,7 @@ from sempa_lightning.sweeps.trial import recorded_trials
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 DOCS = Path(__file__).parents[3] / "docs"
-EXACT = "trainer.precision=64-true"
+EXACT = ["objective=preference", "trainer.precision=64-true"]
 
 
 def documented(page, pattern, *changes):
@@ -34,7 +34,7 @@ def training_script(tiny_arguments):
     """The script that trains on several nodes: for one task on each of two nodes, and a tiny model."""
 
     def script(folder, *words):
-        tiny = shlex.join([*tiny_arguments, "trainer.accelerator=cpu", EXACT, *words])
+        tiny = shlex.join([*tiny_arguments, "trainer.accelerator=cpu", *EXACT, *words])
         return documented(
             "scaling.md",
             r"```text\n(#!/bin/bash\n#SBATCH --nodes=2.*?)```",
@@ -75,17 +75,17 @@ def curves(run):
 
 
 def assert_the_same_run(run, other):
-    """The same in all curves, but for rounding in float64, and in what is measured at the end."""
+    """The same in all curves and in what is measured at the end, but for rounding."""
     assert len(curves(run)) == len(curves(other)) > 0
     for left, right in zip(curves(run), curves(other), strict=True):
-        assert left == pytest.approx(right, rel=1e-8, abs=1e-9)
-    assert run.read_summary() == pytest.approx(other.read_summary(), abs=1e-4)
+        assert left == pytest.approx(right, rel=1e-5, abs=1e-6)
+    assert run.read_summary() == pytest.approx(other.read_summary(), rel=1e-5, abs=1e-6)
 
 
 def test_tasks_on_two_nodes_are_one_run(cluster, training_script, train, tmp_path):
     words = ["data.max_rows=29", "data.batch_size=7"]  # the second task has no row of the last step
     job = cluster.submit(training_script(tmp_path / "two", *words))
-    one = train(tmp_path / "one", *words, EXACT)
+    one = train(tmp_path / "one", *words, *EXACT)
     assert cluster.wait(job) == "COMPLETED", cluster.printed(job)
     two = RunDir(tmp_path / "two")
     assert_the_same_run(two, one)
@@ -96,12 +96,12 @@ def test_tasks_on_two_nodes_are_one_run(cluster, training_script, train, tmp_pat
 
 
 def test_a_job_that_is_told_to_end_is_queued_again_and_goes_on(cluster, training_script, train, tmp_path):
-    words = ["trainer.max_epochs=20", "trainer.val_check_interval=60"]  # 120 steps, a checkpoint at two of them
+    words = ["trainer.max_epochs=20", "trainer.val_check_interval=60"]  # of 100 steps, it saves after 60
     run = RunDir(tmp_path / "run")
     job = cluster.submit(training_script(run.path, *words))
     after_ten_more_steps(cluster, job, run, "scancel", "--signal=USR1", job)  # as two minutes before the time is up
     after_ten_more_steps(cluster, job, run, "scontrol", "requeue", job)  # as a job that has to make room
-    whole = train(tmp_path / "whole", *words, EXACT)
+    whole = train(tmp_path / "whole", *words, *EXACT)
     assert cluster.wait(job) == "COMPLETED", cluster.printed(job)
     assert cluster.about(job)["Restarts"] == "2"
     assert_the_same_run(run, whole)
