@@ -188,11 +188,6 @@ def test_an_adapter_that_no_gradient_reaches(told):
     assert "choose an objective that uses them" in message
 
 
-def test_replicas_that_do_not_divide_the_processes(told):
-    words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy.replicas=2"]
-    assert told(*words, "trainer.precision=32-true").startswith("1 processes cannot hold the model 2 times: set")
-
-
 def test_a_loader_process_that_dies_is_told(told, monkeypatch):
     from sempa_lightning.data.steps import StepDataset
 

@@ -14,7 +14,7 @@ from sempa_lightning.training.setup import is_first_process, naming_the_dead
 from sempa_lightning.training.sharded import Sharded
 
 
-def measured_fit(  # noqa: PLR0917
+def measured_fit(
     trainer: Trainer,
     module: TrainingModule,
     datamodule: LightningDataModule,
