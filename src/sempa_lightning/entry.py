@@ -51,6 +51,11 @@ def run_main(main: Callable[[], Any]) -> None:
     except SystemExit as end:
         _leave_process_group(end.code)
         raise
+    except Exception:
+        if _in_process_group():  # an interpreter that is taken down may wait for the others, and they for it
+            sys.excepthook(*sys.exc_info())
+            _leave_process_group(1)
+        raise
     _leave_process_group(0)
 
 
@@ -72,12 +77,16 @@ def _leave_process_group(code: object) -> None:
 
     Threads of the collectives may still be letting go of tensors; an interpreter that is taken down meanwhile aborts.
     """
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+    if _in_process_group():
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _in_process_group() -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
 
 
 @contextlib.contextmanager

@@ -188,11 +188,6 @@ def test_an_adapter_that_no_gradient_reaches(told):
     assert "choose an objective that uses them" in message
 
 
-def test_replicas_that_do_not_divide_the_processes(told):
-    words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy.replicas=2"]
-    assert told(*words, "trainer.precision=32-true").startswith("1 processes cannot hold the model 2 times: set")
-
-
 def test_metrics_that_find_no_room_are_told(train, here, tmp_path):
     """The log of a resumed run leads to a device that is always full."""
     run = train(tmp_path / "run")

@@ -28,10 +28,10 @@ def shard(policy: nn.Module, mesh: DeviceMesh, *, offload: bool) -> None:
     for layer in decoder_layers(policy):
         fully_shard(layer, **options)
     root = fully_shard(policy, **options)
-    for module in root.modules():
+    for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # gradients are summed, as everywhere
-    decoder(policy).register_forward_pre_hook(lambda *_: root.unshard())  # type: ignore[func-returns-value]
+    decoder(policy).register_forward_pre_hook(lambda *_: root.unshard())
 
 
 def first_pass(policy: nn.Module) -> None:
@@ -67,5 +67,6 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor of which processes hold parts, brought together where they compute; all must ask for it."""
     if not isinstance(tensor, DTensor):
         return tensor
-    found: torch.Tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+    here: Any = tensor.to(tensor.device_mesh.device_type)
+    found: torch.Tensor = here.full_tensor()
     return found

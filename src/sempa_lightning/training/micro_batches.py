@@ -1,6 +1,6 @@
 """Smaller micro-batches for a step that does not fit into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.types import PreferenceBatch, StepBatch, TextBatch
@@ -22,9 +22,10 @@ def cut(step: StepBatch, parts: int, layout: Layout) -> StepBatch:
     """
     if parts == 1:
         return step
-    pairs = list(zip(step.micro_batches, step.weights, strict=True))
-    micro_batches = [part for batch, _ in pairs for part in _dealt(batch, parts, layout)]
-    weights = [weight * (place < len(batch.row_ids)) for batch, weight in pairs for place in range(parts)]
+    batches: Sequence[PreferenceBatch | TextBatch] = step.micro_batches
+    micro_batches = [part for batch in batches for part in _dealt(batch, parts, layout)]
+    counted = zip(batches, step.weights, strict=True)
+    weights = [weight * (place < len(batch.row_ids)) for batch, weight in counted for place in range(parts)]
     return step._replace(micro_batches=micro_batches, weights=weights)  # type: ignore[arg-type]
 
 

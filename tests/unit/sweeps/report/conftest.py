@@ -69,7 +69,9 @@ def sweep(tmp_path, write):
     with (folder / "3/metrics.jsonl").open("a") as lines:
         lines.write('{"step": 12, "train/lo')
     write(folder / "4", beta=-1, state="failed", why="loss.beta=-1 is not above 0 <b>")
-    (folder / "4/output.txt").write_text("step 1\rstep 2\rstep 3\n\x1b[31merror: loss.beta=-1\x1b[0m is not above 0 <b>\n")
+    (folder / "4/output.txt").write_text(
+        "step 1\rstep 2\rstep 3\n\x1b[31merror: loss.beta=-1\x1b[0m is not above 0 <b>\n"
+    )
     write(folder / "9", beta=0.3, state="pruned", why="at probe 1, eval/sts/dev/spearman = 0.1", log=curve[:5])
     write(folder / "10", beta=0.4, state="queued")
     return folder

@@ -43,7 +43,11 @@ def exchange_chart(
 
 
 def _figure(
-    places: Mapping[Row, Place], front: Sequence[Row], named: Sequence[Row], scores: tuple[Score, Score], colours: Mapping[Row, str]
+    places: Mapping[Row, Place],
+    front: Sequence[Row],
+    named: Sequence[Row],
+    scores: tuple[Score, Score],
+    colours: Mapping[Row, str],
 ) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
