@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sempa_lightning.artifacts import RunDir
+from sempa_lightning.training.checkpoints import is_whole
 
 KILLS = int(os.environ.get("SEMPA_KILLS", "4"))
 SEED = int(os.environ.get("SEMPA_KILL_SEED", time.time_ns() % 1_000_000))
@@ -101,7 +102,7 @@ def kill(processes, run, draw):
             if not processes[0].is_alive():
                 return None
             time.sleep(0.001)
-        time.sleep(draw.random() * 0.1)
+        time.sleep(draw.random() * 0.04)
     if not all(process.is_alive() for process in processes):
         return None
     for process in draw.sample(processes, len(processes)):
@@ -171,8 +172,10 @@ def test_killed_runs_end_as_if_they_never_were(start, tmp_path, place, objective
             run = RunDir(f"{run.path}_and_another")
             continue
         done += 1
-        lines = len(run.read_metrics())
+        assert all(map(is_whole, run.resumable_checkpoints))
         kept = [torch.load(path, weights_only=True)["global_step"] for path in run.resumable_checkpoints]
-        print(f"\nseed {SEED}: killed after {lines} lines, half-written {found}, whole {kept}", flush=True)
+        validated = [line["step"] + 1 for line in run.read_metrics() if "val/loss" in line]
+        print(f"\nseed {SEED}: killed after validating {validated}, half-written {found}, whole {kept}", flush=True)
+        assert len(validated) < 2 or kept[0] in validated[-2:]  # the checkpoint of the last one may be under way
     finish(start(run, objective, number))
     assert_same_end(run, whole)
