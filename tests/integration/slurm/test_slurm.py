@@ -75,11 +75,11 @@ def curves(run):
 
 
 def assert_the_same_run(run, other):
-    """The same in all curves and in what is measured at the end, but for rounding."""
+    """The same in all curves and in what is measured at the end, but for rounding; embeddings are float32."""
     assert len(curves(run)) == len(curves(other)) > 0
     for left, right in zip(curves(run), curves(other), strict=True):
-        assert left == pytest.approx(right, rel=1e-5, abs=1e-6)
-    assert run.read_summary() == pytest.approx(other.read_summary(), rel=1e-5, abs=1e-6)
+        assert left == pytest.approx(right, rel=1e-4, abs=1e-5)
+    assert run.read_summary() == pytest.approx(other.read_summary(), rel=1e-4, abs=1e-5)
 
 
 def test_tasks_on_two_nodes_are_one_run(cluster, training_script, train, tmp_path):
