@@ -9,7 +9,7 @@ LITTLE = "+callbacks.memory={{_target_: small_memory.SmallMemory, tokens: {token
 def test_smaller_micro_batches(train, here, tiny_arguments, every_step, steps, tmp_path, objective):
     from sempa_lightning.artifacts import RunDir
 
-    words = [*every_step, f"objective={objective}", "data.max_rows=16", "model.dtype=float64"]
+    words = [*every_step, f"objective={objective}", "data.max_rows=16", "+model.dtype=float64"]
     small = steps(train(tmp_path / "small", *words, "data.micro_batch_tokens=300"))
     done = here(
         *tiny_arguments, f"hydra.run.dir={tmp_path}/large", *words, LITTLE.format(tokens=300, rank=0),
@@ -22,7 +22,7 @@ def test_smaller_micro_batches(train, here, tiny_arguments, every_step, steps, t
 
 def test_processes_agree(train, pair, every_step, steps, tmp_path):
     """It happens to the second alone, and there in the passes before those with gradients, too."""
-    words = [*every_step, "objective=joint", "loss=bco", "data.max_rows=16", "model.dtype=float64"]
+    words = [*every_step, "objective=joint", "loss=bco", "data.max_rows=16", "+model.dtype=float64"]
     alone = steps(train(tmp_path / "alone", *words))
     ddp = ["trainer=ddp", "trainer.precision=32-true"]
     little = [LITTLE.format(tokens=450, rank=1), "data.micro_batch_tokens=4096"]
