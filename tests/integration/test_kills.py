@@ -91,17 +91,11 @@ def kill(processes, run, draw):
         What was half-written; None if the run has ended before.
     """
     lines = draw.randrange(1, 12) + len(run.read_metrics())
-    while len(run.read_metrics()) < lines:
-        if not processes[0].is_alive():
-            return None
-        time.sleep(0.002)
+    wait(processes[0], lambda: len(run.read_metrics()) >= lines)
     if draw.random() < 0.5:
         time.sleep(draw.random() * 0.2)
     else:
-        while not half_written(run):
-            if not processes[0].is_alive():
-                return None
-            time.sleep(0.001)
+        wait(processes[0], lambda: half_written(run))
         time.sleep(draw.random() * 0.04)
     if not all(process.is_alive() for process in processes):
         return None
@@ -110,6 +104,12 @@ def kill(processes, run, draw):
     for process in processes:
         process.join()
     return half_written(run)
+
+
+def wait(process, happened):
+    """Wait for something, or for the end of the process."""
+    while process.is_alive() and not happened():
+        time.sleep(0.001)
 
 
 def assert_same_end(run, whole):
