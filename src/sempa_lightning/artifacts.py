@@ -452,6 +452,9 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network disks have no such operation, for folders above all
+            raise
     finally:
         os.close(descriptor)
 

@@ -184,8 +184,9 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                     sys.exit(1)
                 return None
             run = RunDir(cfg.paths.run_dir)
+            resume = resume or _has_begun(run, cfg)
             with stopping_on_signals(run), ending_wandb_run():
-                return train(cfg, resume=resume or _has_begun(run, cfg))
+                return train(cfg, resume=resume)
     except SystemExit as end:
         if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:
             raise

@@ -176,6 +176,18 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(train, here, tmp_path, req
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
 
 
+def test_metrics_that_find_no_room_are_told(train, here, tmp_path):
+    """The log of a resumed run leads to a device that is always full."""
+    run = train(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
+    run.metrics.unlink()
+    run.metrics.symlink_to("/dev/full")
+    done = here(f"resume={run.path}", "trainer.max_epochs=2")
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith(f"cannot write {run.metrics}: No space left on device; make room. ")
+    assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
+
+
 def test_a_loader_process_that_dies_is_told(told, monkeypatch):
     from sempa_lightning.data.steps import StepDataset
 

@@ -95,6 +95,20 @@ def test_a_port_in_use_is_told(command, tmp_path, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
+def test_a_signal_to_the_first_process_ends_both_between_two_steps(command, tmp_path):
+    def terminate(process, run):
+        while process.poll() is None and not run.metrics.exists():
+            time.sleep(0.1)
+        process.terminate()
+
+    done, run = command(tmp_path / "run", *TWO, "trainer.max_epochs=1000", meanwhile=terminate), RunDir(tmp_path / "run")
+    assert done.returncode == 75, done.stderr
+    assert done.stdout.endswith(f"stopped: resume={run.path} goes on\n")
+    assert "error" not in done.stderr
+    steps = [line["step"] for line in run.read_metrics() if "train/loss" in line]
+    assert steps == list(range(torch.load(run.last_checkpoint, weights_only=True)["global_step"]))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
 def test_the_death_of_the_second_process_is_told_by_the_first(command, tmp_path):
     def kill_second(process, run):

@@ -1,8 +1,12 @@
 """A run that broke off goes on as if it never had."""
 
 import json
+import os
+import re
 import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,17 +115,17 @@ def test_the_last_checkpoints_are_kept(whole, seldom):
 
 
 @pytest.mark.parametrize(
-    ("number", "step", "more"),
+    ("number", "step", "done", "more"),
     [
-        (signal.SIGTERM, 1, []),
-        (signal.SIGINT, 3, []),  # a validation follows
-        (signal.SIGUSR1, 5, []),  # the first epoch ends
-        (signal.SIGTERM, 5, ["trainer.max_steps=12"]),  # for Lightning another way to count
-        (signal.SIGTERM, 11, []),  # nothing is left but to evaluate
+        (signal.SIGTERM, 1, 2, []),
+        (signal.SIGINT, 3, 4, []),  # a validation follows
+        (signal.SIGUSR1, 5, 7, []),  # the first epoch ends
+        (signal.SIGTERM, 7, 8, ["trainer.max_steps=12"]),  # for Lightning another way to count
+        (signal.SIGTERM, 11, 12, []),  # nothing is left but to evaluate
     ],
 )
-def test_a_signal_ends_a_run_between_two_steps(here, tiny_arguments, seldom, tmp_path, number, step, more):
-    """It has a checkpoint of its last step, and the same command goes on from there."""
+def test_a_signal_ends_a_run_between_two_steps(here, tiny_arguments, seldom, tmp_path, number, step, done, more):
+    """It has a checkpoint of the steps that are done, and the same command goes on from there."""
     words = [*tiny_arguments, f"hydra.run.dir={tmp_path}/run", *SELDOM, *more]
     training_step, handlers = TrainingModule.training_step, [signal.getsignal(one) for one in (2, 10, 15)]
 
@@ -137,10 +141,10 @@ def test_a_signal_ends_a_run_between_two_steps(here, tiny_arguments, seldom, tmp
     assert stopped.returncode == 75, stopped.stderr
     assert stopped.stdout.endswith(f"stopped: resume={run.path} goes on\n")
     assert [signal.getsignal(one) for one in (2, 10, 15)] == handlers
-    assert checkpoint(run, "last")["global_step"] == step + 1
+    assert checkpoint(run, "last")["global_step"] == done
     assert not run.summary.exists()
-    done = here(*words)
-    assert done.returncode == 0, done.stderr
+    resumed = here(*words)
+    assert resumed.returncode == 0, resumed.stderr
     assert_same_end(run, seldom)
 
 
@@ -276,3 +280,16 @@ def test_a_new_run_does_not_write_over_an_old_one(here, tiny_arguments, whole, w
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {whole.path} {message}")
     assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (1, False)])
+def test_the_documented_job_is_requeued_where_the_run_can_go_on(tmp_path, code, requeued):
+    docs = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    (script,) = re.findall(r"^#!/bin/bash\n(?:(?!```).*\n)*?.*sempa_lightning\.train.*\n(?:(?!```).*\n)*", docs, re.M)
+    for name, words in {"srun": f"exit {code}", "scontrol": f'echo "$@" > {tmp_path}/asked'}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{words}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == code
+    assert (tmp_path / "asked").exists() == requeued
+    assert not requeued or (tmp_path / "asked").read_text() == "requeue 17\n"

@@ -89,6 +89,31 @@ def test_checkpoints_hold_the_adapter_alone(run):
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
 
 
+def test_checkpoints_grow_with_the_adapter_and_not_with_the_model(train, unmeasured, tiny_tokenizer, tmp_path):
+    """Two layers in the proportions of Llama-3-8B, at an eighth of the width."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    base = tmp_path / "base"
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        intermediate_size=1792,
+        bos_token_id=tiny_tokenizer.bos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(base)
+    tiny_tokenizer.save_pretrained(base)
+    run = train(tmp_path / "run", f"model.path={base}", "trainer.max_steps=1", *unmeasured)
+    adapter = (run.adapter / "adapter_model.safetensors").stat().st_size
+    # What is trained, and AdamW's two running means of the same size.
+    assert 3 * adapter < run.last_checkpoint.stat().st_size < 1.1 * 3 * adapter
+    assert run.last_checkpoint.stat().st_size < (base / "model.safetensors").stat().st_size / 10
+
+
 def test_the_adapter_is_that_of_the_best_checkpoint(run):
     scores = {line["step"] + 1: line[MONITOR] for line in logged(run) if MONITOR in line}
     best = torch.load(run.checkpoints / "best.ckpt", weights_only=True)

@@ -101,11 +101,11 @@ def _newest_whole(run: RunDir, console: Console) -> Path:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is there to its end and has the content that was written, by its checksums."""
+    """Whether a checkpoint is there to its end and has the content that was written, by checksums that torch ignores."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, FileNotFoundError):  # all that damage looks like
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError):  # all that damage looks like
         return False
 
 

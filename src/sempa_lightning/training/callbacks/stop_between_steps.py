@@ -13,8 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopBetweenSteps(Callback):
     """Ends training after the step in which a signal comes, all processes together, after its validation if it has one.
 
-    Lightning's own handler talks to the other processes in the middle of whatever they do, and breaks off validations.
-    A second Ctrl-C ends the run at once.
+    A step that ends an epoch without a validation is followed by one more: Lightning would not resume what it saves
+    between two epochs. Its own handler talks to the other processes in the middle of whatever they do, and breaks off
+    validations. A second Ctrl-C ends the run at once.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class StopBetweenSteps(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:  # noqa: ANN401 (Lightning's signature)
         """Agree with the other processes on whether this was the last step."""
         self._is_leaving = trainer.strategy.reduce_boolean_decision(self._is_asked, all=False)
-        _leave_after_step(trainer, self._is_leaving)
+        _leave_after_step(trainer, self._is_leaving and not trainer.is_last_batch)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Have the validation run to its end."""
