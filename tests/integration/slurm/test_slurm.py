@@ -99,7 +99,7 @@ def test_a_job_that_is_told_to_end_is_queued_again_and_goes_on(cluster, training
     words = ["trainer.max_epochs=20", "trainer.val_check_interval=60"]  # of 100 steps, it saves after 60
     run = RunDir(tmp_path / "run")
     job = cluster.submit(training_script(run.path, *words))
-    after_ten_more_steps(cluster, job, run, "scancel", "--signal=USR1", job)  # as two minutes before the time is up
+    after_ten_more_steps(cluster, job, run, "scancel", "--signal=USR1", job)  # as before the time is up
     after_ten_more_steps(cluster, job, run, "scontrol", "requeue", job)  # as a job that has to make room
     whole = train(tmp_path / "whole", *words, *EXACT)
     assert cluster.wait(job) == "COMPLETED", cluster.printed(job)
