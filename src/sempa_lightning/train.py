@@ -70,7 +70,11 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         instantiate(cfg.scheduler),
         cfg.max_grad_norm,
     )
-    callbacks = [*instantiate(cfg.callbacks).values(), random_states.RandomStates(), stop_between_steps.StopBetweenSteps()]
+    callbacks = [
+        *instantiate(cfg.callbacks).values(),
+        random_states.RandomStates(),
+        stop_between_steps.StopBetweenSteps(),
+    ]
     watch(callbacks, subject)
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))

@@ -91,17 +91,11 @@ def kill(processes, run, draw):
         What was half-written; None if the run has ended before.
     """
     lines = draw.randrange(1, 12) + len(run.read_metrics())
-    while len(run.read_metrics()) < lines:
-        if not processes[0].is_alive():
-            return None
-        time.sleep(0.002)
+    wait(lambda: len(run.read_metrics()) >= lines, processes)
     if draw.random() < 0.5:
         time.sleep(draw.random() * 0.2)
     else:
-        while not half_written(run):
-            if not processes[0].is_alive():
-                return None
-            time.sleep(0.001)
+        wait(lambda: half_written(run), processes)
         time.sleep(draw.random() * 0.04)
     if not all(process.is_alive() for process in processes):
         return None
@@ -110,6 +104,12 @@ def kill(processes, run, draw):
     for process in processes:
         process.join()
     return half_written(run)
+
+
+def wait(until, processes):
+    """Wait for something that a run does, or for its end."""
+    while processes[0].is_alive() and not until():
+        time.sleep(0.001)
 
 
 def assert_same_end(run, whole):
