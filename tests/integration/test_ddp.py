@@ -132,10 +132,8 @@ def test_a_signal_to_the_first_process_ends_both_between_two_steps(command, tmp_
             time.sleep(0.1)
         process.terminate()
 
-    done, run = (
-        command(tmp_path / "run", *TWO, "trainer.max_epochs=1000", meanwhile=terminate),
-        RunDir(tmp_path / "run"),
-    )
+    run = RunDir(tmp_path / "run")
+    done = command(run.path, *TWO, "trainer.max_epochs=1000", meanwhile=terminate)
     assert done.returncode == 75, done.stderr
     assert done.stdout.endswith(f"stopped: resume={run.path} goes on\n")
     assert "error" not in done.stderr

@@ -91,11 +91,11 @@ def kill(processes, run, draw):
         What was half-written; None if the run has ended before.
     """
     lines = draw.randrange(1, 12) + len(run.read_metrics())
-    wait(processes[0], lambda: len(run.read_metrics()) >= lines)
+    wait(lambda: len(run.read_metrics()) >= lines, processes)
     if draw.random() < 0.5:
         time.sleep(draw.random() * 0.2)
     else:
-        wait(processes[0], lambda: half_written(run))
+        wait(lambda: half_written(run), processes)
         time.sleep(draw.random() * 0.04)
     if not all(process.is_alive() for process in processes):
         return None
@@ -106,9 +106,9 @@ def kill(processes, run, draw):
     return half_written(run)
 
 
-def wait(process, happened):
-    """Wait for something, or for the end of the process."""
-    while process.is_alive() and not happened():
+def wait(until, processes):
+    """Wait for something that a run does, or for its end."""
+    while processes[0].is_alive() and not until():
         time.sleep(0.001)
 
 

@@ -101,7 +101,7 @@ def _newest_whole(run: RunDir, console: Console) -> Path:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is there to its end as it was written, by checksums that torch ignores."""
+    """Whether a checkpoint has the content that was written, by its checksums, which torch does not read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
