@@ -30,7 +30,7 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
     first = scores[0] if scores else None
     rows = best_first(rows, first)
     embeddings, language = embedding_score(scores), language_score(scores)
-    colours = row_colours([row for row in rows if any(run.log for run in row.runs)])
+    colours = row_colours([row for row in rows if any(run.log or run.summary for run in row.runs)])
     logged = [Logged(row.label, colour, [run.log for run in row.runs]) for row, colour in colours.items()]
     told = list(dict.fromkeys(score for score in (first, embeddings, language) if score))
     charts = [

@@ -56,7 +56,7 @@ def test_what_differs_is_told_once_and_as_the_config_has_it(runs):
 def test_states_and_steps(runs, page):
     assert {name: row["state"] for name, row in runs.items()} == {
         "2, 3": "1 done, 1 running",
-        "0, 1": "2 done",
+        "0, 1": "done",
         "4": "failed",
         "9": "pruned",
         "10": "queued",
@@ -67,7 +67,7 @@ def test_states_and_steps(runs, page):
 
 
 def test_what_failed_is_told_with_what_it_printed(page):
-    assert page.count("loss.beta=-1 is not above 0 &lt;b&gt;") == 3  # the table, the print, and no <b>
+    assert page.count("loss.beta=-1 is not above 0 &lt;b&gt;") == 2  # the table, and the print
     assert "<pre>step 3\nerror: loss.beta=-1 is not above 0 &lt;b&gt;</pre>" in page
     assert "at probe 1, eval/sts/dev/spearman = 0.1" in page
 

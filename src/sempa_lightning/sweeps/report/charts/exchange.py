@@ -31,7 +31,7 @@ def exchange_chart(
         return None
     stars = unbeaten([(-x.mean, y.mean) for x, y in places.values()])
     front = [row for row, star in zip(places, stars, strict=True) if star]
-    named = front if len(places) > len(COLOURS) else []  # the colours of a few are names enough
+    named = front if len(colours) > len(COLOURS) else []  # the colours of a few are names enough
     caption = (
         "Right and up is better; the dashed line joins the runs that no other beats on both sides"
         + (", named as in the table" if named else "")
@@ -57,7 +57,7 @@ def _figure(
     )
     for row, (x, y) in places.items():
         spreads = [(value.sd or 0.0) * scale for value, scale in zip((x, y), scales, strict=True)]
-        colour = colours.get(row, COLOURS[0])
+        colour = colours[row]
         axis.errorbar(
             *points[row], yerr=spreads[1], xerr=spreads[0], fmt="o", color=colour, markersize=6, linewidth=0.9
         )
