@@ -5,6 +5,7 @@ Training runs through the real entry point; in this process wherever a process o
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -313,31 +314,37 @@ def pair(tiny_arguments):
     """
     from sempa_lightning.artifacts import RunDir
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    script, group = Path(__file__).with_name("two_processes.py"), {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)],
-            env=os.environ | group | {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "HYDRA_FULL_ERROR": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    script, processes = Path(__file__).with_name("two_processes.py"), []
+
+    def start():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "HYDRA_FULL_ERROR": "1"}
+        for rank in range(2):
+            environment = os.environ | group | {"LOCAL_RANK": str(rank)}
+            call = [sys.executable, str(script)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            processes.append(subprocess.Popen(call, env=environment, text=True, **pipes))
+
+    def end():
+        for process in processes:
+            process.kill()
+            process.communicate()
+        processes.clear()
 
     def call(folder, *words, resume=False):
+        if not processes:
+            start()
         shrunk = [] if resume else [*tiny_arguments, f"hydra.run.dir={folder}"]
         line = json.dumps([*shrunk, *words, "trainer.accelerator=cpu", "trainer.devices=2"])
         for process in processes:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-        assert [process.stdout.readline().strip() for process in processes] == ["0", "0"]
+        codes = list(itertools.takewhile("0".__eq__, (process.stdout.readline().strip() for process in processes)))
+        if codes != ["0", "0"]:  # the other one may wait for it for ever
+            end()
+        assert codes == ["0", "0"]
         return RunDir(folder)
 
     yield call
-    for process in processes:
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
+    end()

@@ -10,7 +10,7 @@ from torch import Tensor
 from sempa_lightning.evaluation.before_after import BeforeAfter
 from sempa_lightning.training.checkpoints import load_best
 from sempa_lightning.training.module import TrainingModule
-from sempa_lightning.training.setup import is_first_process, naming_the_dead
+from sempa_lightning.training.setup import is_first_process, ending_together
 from sempa_lightning.training.sharded import Sharded
 
 
@@ -36,7 +36,7 @@ def measured_fit(
     elif is_first_process():
         module.policy.to(trainer.strategy.root_device)
         comparison.measure("before")
-    with naming_the_dead(trainer):
+    with ending_together(trainer):
         trainer.fit(module, datamodule, ckpt_path=checkpoint)
     if together or is_first_process():
         console.print(load_best(trainer, module))

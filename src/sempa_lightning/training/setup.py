@@ -1,5 +1,6 @@
 """What a process does before it trains."""
 
+import atexit
 import contextlib
 import logging
 import subprocess
@@ -30,19 +31,24 @@ def seed_everything(seed: object) -> None:
 
 
 @contextlib.contextmanager
-def naming_the_dead(trainer: Trainer) -> Iterator[None]:
-    """Where a process of the run has died, say which, if this process has started it.
+def ending_together(trainer: Trainer) -> Iterator[None]:
+    """Where this process fails, let those that it has started end with it; where one of them has died, say which.
 
     Raises:
-        UserError: Instead of what torch says of a connection.
+        UserError: Instead of what torch says of a connection to a process that died.
     """
     try:
         yield
-    except RuntimeError as error:
+    except BaseException as error:
         started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        # Lightning leaves them waiting for this one. Not before its own end, for Lightning kills it when one of them is.
+        for process in started:
+            atexit.register(process.kill)
+        if not isinstance(error, RuntimeError) or "onnection" not in str(error):
+            raise
         for rank, process in enumerate(started, 1):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                if "onnection" in str(error) and (code := process.wait(timeout=1)):
+                if code := process.wait(timeout=1):
                     raise UserError(
                         f"process {rank} of this run died (exit code {code}): see what it printed, and whether memory"
                         " was short; resume=<run folder> goes on from the last checkpoint"
