@@ -96,7 +96,7 @@ def _time(row: Row) -> str:
 def duration(seconds: float) -> str:
     """A time as people say it.
 
-    >>> duration(59.4), duration(90), duration(9000)
+    >>> duration(59.4), duration(90.0), duration(9000.0)
     ('59 s', '1.5 min', '2.5 h')
     """
     if seconds < _MINUTE:
