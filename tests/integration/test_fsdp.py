@@ -107,13 +107,15 @@ def test_a_run_goes_on_with_another_number_of_processes(
     words = [word for word in every_step if "warmup" not in word]
     words += [*WORDS, *unmeasured, "scheduler=constant", "+model.dtype=float64"]
     whole = train(tmp_path / "whole", *words)
-    run, half = tmp_path / "half", [*words, "trainer.max_steps=2"]
-    ending = [f"resume={run}", "trainer.max_steps=5", "trainer.val_check_interval=1"]
+    run, half = RunDir(tmp_path / "half"), [*words, "trainer.max_steps=2"]
+    ending = [f"resume={run.path}", "trainer.max_steps=5", "trainer.val_check_interval=1"]
     if begun_by == "one":
-        train(run, *half)
-        pair(run, f"hydra.run.dir={run}", *ending, *FSDP, resume=True)
+        train(run.path, *half)
+        shutil.copy(run.checkpoints / "step=2.ckpt", run.last_checkpoint)
+        pair(run.path, f"hydra.run.dir={run.path}", *ending, *FSDP, resume=True)
     else:
-        pair(run, *half, *FSDP)
+        pair(run.path, *half, *FSDP)
+        shutil.copy(run.checkpoints / "step=2.ckpt", run.last_checkpoint)
         done = here(*ending, "trainer=cpu")
         assert done.returncode == 0, done.stderr
-    steps(whole).assert_equal(steps(RunDir(run)), tolerance=1e-6)
+    steps(whole).assert_equal(steps(run), tolerance=1e-6)

@@ -1,8 +1,16 @@
 """A step that does not fit into memory is done again in smaller pieces, with the same result."""
 
+from pathlib import Path
+
 import pytest
 
 LITTLE = "+callbacks.memory={{_target_: small_memory.SmallMemory, tokens: {tokens}, rank: {rank}}}"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Let configs name what lies beside this file."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
 @pytest.mark.parametrize("objective", ["preference", "joint"])

@@ -31,6 +31,7 @@ def shard(policy: nn.Module, mesh: DeviceMesh, *, offload: bool) -> None:
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # gradients are summed, as everywhere
+            module.set_force_sum_reduction_for_comms(True)  # and by Gloo, too
     decoder(policy).register_forward_pre_hook(lambda *_: root.unshard())
 
 
