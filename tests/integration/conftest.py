@@ -5,7 +5,6 @@ Training runs through the real entry point; in this process wherever a process o
 
 import contextlib
 import io
-import itertools
 import json
 import logging
 import os
@@ -306,45 +305,54 @@ def command(tiny_arguments):
     return call
 
 
-@pytest.fixture(scope="session")
-def pair(tiny_arguments):
-    """Train on the tiny scale in two processes on the CPU, which stay for the next run; it must end well in both.
+class Pair:
+    """Two processes that train together on the CPU, and stay for the next run.
 
-    A run that is resumed takes its own words alone.
+    Args:
+        words: Of every new run.
     """
-    from sempa_lightning.artifacts import RunDir
 
-    script, processes = Path(__file__).with_name("two_processes.py"), []
+    def __init__(self, words):
+        self.words = words
+        self.processes = []
 
-    def start():
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "HYDRA_FULL_ERROR": "1"}
-        for rank in range(2):
-            environment = os.environ | group | {"LOCAL_RANK": str(rank)}
-            call = [sys.executable, str(script)]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            processes.append(subprocess.Popen(call, env=environment, text=True, **pipes))
+    def __call__(self, folder, *words, resume=False):
+        """Train; it must end well in both. A run that is resumed takes its own words alone."""
+        from sempa_lightning.artifacts import RunDir
 
-    def end():
-        for process in processes:
-            process.kill()
-            process.communicate()
-        processes.clear()
-
-    def call(folder, *words, resume=False):
-        if not processes:
-            start()
-        shrunk = [] if resume else [*tiny_arguments, f"hydra.run.dir={folder}"]
+        if not self.processes:
+            self._start()
+        shrunk = [] if resume else [*self.words, f"hydra.run.dir={folder}"]
         line = json.dumps([*shrunk, *words, "trainer.accelerator=cpu", "trainer.devices=2"])
-        for process in processes:
+        for process in self.processes:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-        codes = list(itertools.takewhile("0".__eq__, (process.stdout.readline().strip() for process in processes)))
-        if codes != ["0", "0"]:  # the other one may wait for it for ever
-            end()
-        assert codes == ["0", "0"]
+        codes = (process.stdout.readline().strip() for process in self.processes)
+        if not all(code == "0" for code in codes):
+            self.end()  # the other one may wait for ever
+            pytest.fail("a process has failed: see what it printed")
         return RunDir(folder)
 
-    yield call
-    end()
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        self.processes = []
+
+    def _start(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        call = [sys.executable, str(Path(__file__).with_name("two_processes.py"))]
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "HYDRA_FULL_ERROR": "1"}
+        for rank in range(2):
+            own = os.environ | group | {"LOCAL_RANK": str(rank)}
+            process = subprocess.Popen(call, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.processes.append(process)
+
+
+@pytest.fixture(scope="session")
+def pair(tiny_arguments):
+    """Train on the tiny scale in two processes (see `Pair`)."""
+    pair = Pair(tiny_arguments)
+    yield pair
+    pair.end()

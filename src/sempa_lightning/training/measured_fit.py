@@ -10,7 +10,7 @@ from torch import Tensor
 from sempa_lightning.evaluation.before_after import BeforeAfter
 from sempa_lightning.training.checkpoints import load_best
 from sempa_lightning.training.module import TrainingModule
-from sempa_lightning.training.setup import is_first_process, ending_together
+from sempa_lightning.training.setup import ending_together, is_first_process
 from sempa_lightning.training.sharded import Sharded
 
 

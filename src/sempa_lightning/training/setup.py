@@ -41,7 +41,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
         yield
     except BaseException as error:
         started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-        # Lightning leaves them waiting for this one. Not before its own end, for Lightning kills it when one of them is.
+        # Lightning leaves them waiting. Not before this one's own end, for Lightning kills it when one of them is.
         for process in started:
             atexit.register(process.kill)
         if not isinstance(error, RuntimeError) or "onnection" not in str(error):
