@@ -18,9 +18,9 @@ def test_smaller_micro_batches(train, here, tiny_arguments, every_step, steps, t
     from sempa_lightning.artifacts import RunDir
 
     words = [*every_step, f"objective={objective}", "data.max_rows=16", "+model.dtype=float64"]
-    small = steps(train(tmp_path / "small", *words, "data.micro_batch_tokens=300"))
+    small = steps(train(tmp_path / "small", *words, "data.micro_batch_tokens=800"))
     done = here(
-        *tiny_arguments, f"hydra.run.dir={tmp_path}/large", *words, LITTLE.format(tokens=300, rank=0),
+        *tiny_arguments, f"hydra.run.dir={tmp_path}/large", *words, LITTLE.format(tokens=800, rank=0),
         "data.micro_batch_tokens=4096",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def test_processes_agree(train, pair, every_step, steps, tmp_path):
     words = [*every_step, "objective=joint", "loss=bco", "data.max_rows=16", "+model.dtype=float64"]
     alone = steps(train(tmp_path / "alone", *words))
     ddp = ["trainer=ddp", "trainer.precision=32-true"]
-    little = [LITTLE.format(tokens=450, rank=1), "data.micro_batch_tokens=4096"]
+    little = [LITTLE.format(tokens=800, rank=1), "data.micro_batch_tokens=4096"]
     alone.assert_equal(steps(pair(tmp_path / "two", *words, *ddp, *little)), tolerance=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sempa_lightning.scoring.padded import pad
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.micro_batches import cut
 from sempa_lightning.training.objectives import Objective
+from sempa_lightning.training.objectives.together import together
 from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory, parameter_groups
 from sempa_lightning.training.sharded import Sharded
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms, TextBatch
@@ -152,7 +154,7 @@ class TrainingModule(LightningModule):
     def _pass(self, step: StepBatch, use: Callable[[Tensor, bool], None]) -> dict[str, Tensor]:
         if not self._layout_checked:
             if isinstance(batch := step.micro_batches[0], PreferenceBatch):
-                check_layout(self.policy, batch)
+                together(self.policy, partial(check_layout, self.policy, batch))
             self._layout_checked = True
         sums: dict[str, Tensor] = {}
         for place, (terms, weight) in enumerate(zip(self._terms(step), step.weights, strict=True)):

@@ -1,4 +1,4 @@
-"""What an objective computes before its processes exchange it."""
+"""What all processes compute before they exchange something."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,7 +19,7 @@ def together(policy: nn.Module, compute: Callable[[], Found]) -> Found:
     Raises:
         torch.OutOfMemoryError: In all processes, if it happens in one.
     """
-    if is_sharded(policy):
+    if is_sharded(policy) or not torch.distributed.is_initialized():
         return compute()
     failed = torch.zeros((), device=next(policy.parameters()).device)
     found: list[Found] = []
