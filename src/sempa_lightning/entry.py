@@ -199,7 +199,7 @@ def refuse_another_config(
     changed = sorted(key for key in (saved.keys() | own.keys()) - {*free} if saved.get(key) != own.get(key))
     if saved and changed:
         raise UserError(
-            f"{folder.path} holds something else already, with another {changed[0]}: name a new folder with"
+            f"{folder.path} holds something else already, with another {', '.join(changed)}: name a new folder with"
             f" hydra.run.dir=…, or go on with resume={folder.path}"
         )
 

@@ -27,15 +27,17 @@ class Sharded(ModelParallelStrategy):
         replicas: Groups of processes that each hold the model once (HSDP), such as the number of machines: weights
             travel within a group only.
         offload: Keep weights, gradients and the optimiser's state in host memory.
-        timeout: How long a process waits for the others.
+        timeout_minutes: How long a process waits for the others.
         process_group_backend: As torch names it; null is that of the device.
     """
 
     def __init__(
-        self, replicas: int, offload: bool, timeout: timedelta, process_group_backend: str | None = None
+        self, replicas: int, offload: bool, timeout_minutes: float, process_group_backend: str | None = None
     ) -> None:
         super().__init__(
-            save_distributed_checkpoint=False, process_group_backend=process_group_backend, timeout=timeout
+            save_distributed_checkpoint=False,
+            process_group_backend=process_group_backend,
+            timeout=timedelta(minutes=timeout_minutes),
         )
         self.replicas = replicas
         self.offload = offload

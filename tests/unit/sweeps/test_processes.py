@@ -156,7 +156,9 @@ def test_a_hopeless_trial_is_ended(end, trial, monkeypatch, deaf):
     monkeypatch.setattr(processes, "_GRACE", 0.3)
     text = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" * deaf + SLEEP
     begun = trial(0).run.path / "begun"
-    ended = end(trial(0, text), trial(1, DONE), hopeless=lambda _: "no hope" if begun.exists() else None)
+    ended = end(
+        trial(0, text), trial(1, DONE), hopeless=lambda one: "no hope" if one.number == 0 and begun.exists() else None
+    )
     assert [(one.state, one.why) for one in ended] == [("pruned", "no hope"), ("done", "")]
 
 
