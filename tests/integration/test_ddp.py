@@ -118,7 +118,7 @@ def test_a_port_in_use_is_told(command, tmp_path, monkeypatch):
 
 
 def test_another_config_in_the_second_process_is_told_by_the_first(command, tmp_path):
-    seen = "optimizer.lr='${oc.env:LOCAL_RANK,0}'"
+    seen = "optimizer.lr='${oc.decode:${oc.env:LOCAL_RANK,0}}'"
     done = command(tmp_path / "run", *TWO, seen)
     assert done.returncode == 1
     assert done.stderr.strip() == (
