@@ -271,7 +271,7 @@ def test_there_must_be_a_checkpoint_to_go_on_from(here, cut_off, tmp_path):
     ("words", "message"),
     [
         (WORDS, "holds a run that has ended: name a new folder"),
-        ([*WORDS, "seed=1"], "holds something else already, with another seed: name a new folder"),
+        ([*WORDS, "loss.beta=0.5"], "holds something else already, with another loss: name a new folder"),
     ],
 )
 def test_a_new_run_does_not_write_over_an_old_one(here, tiny_arguments, whole, words, message):
