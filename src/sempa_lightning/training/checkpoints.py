@@ -120,8 +120,8 @@ def _follow(run: RunDir, checkpoint: dict[str, Any], path: Path) -> None:
     folder = str(run.checkpoints.resolve())
     states = checkpoint["callbacks"]
     moved = {name: relocated(state, state.get("dirpath", folder), folder) for name, state in states.items()}
-    for best in filter(None, (state.get("best_model_path") for state in moved.values())):
-        if not is_whole(Path(best)):
+    for best in (state.get("best_model_path") for state in moved.values() if state.get("monitor")):
+        if best and not is_whole(Path(best)):
             raise UserError(f"{best} is not whole: copy it again, or start the run again")
     if moved != states:
         _write(checkpoint | {"callbacks": moved}, path)
