@@ -65,11 +65,14 @@ def sweep(tmp_path, write):
     write(folder / "0", seed=0, state="done", summary=numbers(0.6, 0.56, 21.0), log=curve)
     write(folder / "1", seed=1, state="done", summary=numbers(0.62, 0.60, 23.0), log=curve)
     write(folder / "2", beta=0.2, seed=0, state="done", summary=numbers(0.7, 0.7, 30.0), log=curve)
-    write(folder / "3", beta=0.2, seed=1, state="running", log=curve[:12])
+    probes = [{"step": 5, "eval/sts/dev/spearman": 0.66}, {"step": 11, "eval/sts/dev/spearman": 0.64}]
+    write(folder / "3", beta=0.2, seed=1, state="running", log=[*curve[:12], *probes])
     with (folder / "3/metrics.jsonl").open("a") as lines:
         lines.write('{"step": 12, "train/lo')
     write(folder / "4", beta=-1, state="failed", why="loss.beta=-1 is not above 0 <b>")
-    (folder / "4/output.txt").write_text("step 1\rstep 2\rstep 3\n\x1b[31merror: loss.beta=-1\x1b[0m is not above 0 <b>\n")
+    (folder / "4/output.txt").write_text(
+        "step 1\rstep 2\rstep 3\n\x1b[31merror: loss.beta=-1\x1b[0m is not above 0 <b>\n"
+    )
     write(folder / "9", beta=0.3, state="pruned", why="at probe 1, eval/sts/dev/spearman = 0.1", log=curve[:5])
     write(folder / "10", beta=0.4, state="queued")
     return folder

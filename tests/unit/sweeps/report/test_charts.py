@@ -47,7 +47,9 @@ def test_a_grid_holds_means_and_leaves_out_what_was_not_run(rows):
 
 def test_what_fills_less_than_half_is_no_grid(rows):
     """Three runs with a beta and a rate of their own: 3 of 9."""
-    one = rows[:1] + [replace(row, settings={"loss.beta": str(n), "optimizer.lr": str(n)}) for n, row in enumerate(rows[1:3])]
+    one = rows[:1] + [
+        replace(row, settings={"loss.beta": str(n), "optimizer.lr": str(n)}) for n, row in enumerate(rows[1:3])
+    ]
     assert grids(one, SCORE) == []
 
 

@@ -17,7 +17,7 @@ _MOST_MAPS = 3
 
 
 class Grid(NamedTuple):
-    """Values of two keys, and the mean score for each pair of them (NaN where no run has it), a line for each of `down`."""
+    """Values of two keys, and the mean score for each pair of them, a line for each value of `down`; NaN for no run."""
 
     down: str
     across: str
