@@ -127,7 +127,7 @@ def test_a_killed_synthesis_goes_on_and_ends_with_the_same_bytes(whole, synthesi
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("seed=1", "holds something else already, with another model"),
+        ("seed=1", "holds something else already, with another model, seed"),
         ("filters.length.high=3.0", "holds something else already, with another filters"),
         ("limit=5", "holds something else already, with another limit"),
     ],

@@ -19,8 +19,8 @@ _MONITORED = "train/best"
 class StudySweeper(Sweeper):
     """Searches the keys that have several values, on the command line or in `params`; `sweep` says how.
 
-    Lists (`a,b`, `choice(a,b)`, `range(1,9)`, `glob(*)`) are unordered; `interval(0.1,0.9)` is continuous, in whole
-    numbers where both ends are, and logarithmic as `tag(log,interval(1e-5,1e-2))`.
+    Lists (`a,b`, `choice(a,b)`, `range(1,9)`, `glob(*)`) are unordered; `interval(0.1,0.9)` is continuous,
+    `int(interval(2,32))` of whole numbers, and `tag(log,interval(1e-5,1e-2))` logarithmic.
 
     Args:
         params: Values by key, written as on the command line, which wins.

@@ -32,7 +32,7 @@ class Sharded(ModelParallelStrategy):
     """
 
     def __init__(
-        self, replicas: int, offload: bool, timeout_minutes: float, process_group_backend: str | None = None
+        self, replicas: int, offload: bool, timeout_minutes: int, process_group_backend: str | None = None
     ) -> None:
         super().__init__(
             save_distributed_checkpoint=False,

@@ -96,7 +96,7 @@ def _charts(report: Report) -> Iterator[str]:
 
 
 def _dot(colour: str) -> str:
-    return f'<i class="dot" style="background:{colour}"></i>'
+    return f'<i class="dot" style="color:{colour}">●</i>&nbsp;'
 
 
 def _pictures(report: Report) -> Iterator[str]:

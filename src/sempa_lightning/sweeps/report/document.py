@@ -38,6 +38,7 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
         *(grid_charts(rows, first) if first else []),
         parallel_chart(rows, told, colours),
     ]
+    drawn = sorted((chart for chart in charts if chart), key=lambda chart: chart.wide)
     few = len(colours) <= len(COLOURS)
     legend = tuple((each.name, each.colour) for each in logged) if few and len(logged) > 1 else ()
     note = f"From dark, the best{f' by {first.label}' if first else ''}, to pale: the colours are those of the table."
@@ -48,7 +49,7 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
         states(rows),
         tables=(runs_table(rows, scores, colours, above, out), *([ended] if ended else [])),
         galleries=(
-            Gallery("Runs beside each other", tuple(chart for chart in charts if chart), legend, "" if few else note),
+            Gallery("Runs beside each other", tuple(drawn), legend, "" if few else note),
             Gallery("Curves", tuple(curve_charts(logged)), legend, "" if few else note),
         ),
         configs=((str(config.path), config.config.read_text(encoding="utf-8")),) if config else (),

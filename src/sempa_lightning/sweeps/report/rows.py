@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sempa_lightning.evaluation.report.rows import shortened
 from sempa_lightning.sweeps.report.run import Run
@@ -109,4 +110,7 @@ def _seeds(places: Sequence[int], runs: Sequence[Run]) -> list[list[int]]:
 
 
 def _text(key: str, value: str) -> str:
-    return shortened(value.rpartition(".")[2] if key.endswith("_target_") else short(value), _LONGEST)
+    """A value in short: of a class its name, of a path its end."""
+    if key.endswith("_target_"):
+        return value.rpartition(".")[2]
+    return shortened(Path(value).name if value.startswith(("/", "pkg://")) else short(value), _LONGEST)

@@ -1,5 +1,6 @@
 """A training run as its folder tells it, whether it has ended or not."""
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import Any, Literal
 
 from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.evaluation.report.folder import natural
+from sempa_lightning.evaluation.report.metric import display
 from sempa_lightning.evaluation.report.rows import flat, unseeded
 from sempa_lightning.sweeps.trial import State as Recorded
 from sempa_lightning.sweeps.trial import recorded
 
 State = Literal["unfinished"] | Recorded
+
+BEST = "train/best"
 
 # What tells nothing of what was trained.
 _APART = {"paths", "run_name", "logger", "resume", "hydra"}
@@ -34,7 +38,7 @@ class Run:
         words: By key what its sweep asked of it; None where no sweep has recorded that.
         config: Its config; empty while there is none.
         manifest: Versions, commit, hardware; empty while there is none.
-        summary: Its final numbers; empty while there are none.
+        summary: Its final numbers; empty while there are none, but for the best that was probed so far (`train/best`).
         log: What it logged, oldest first.
     """
 
@@ -136,4 +140,14 @@ def read_run(folder: Path) -> Run:
         trial = recorded(run)
         state, why = trial.state, trial.why
         words = {key.lstrip("+~"): value for key, _, value in (word.partition("=") for word in trial.words)}
-    return Run(run, state, why, words, run.read_config(), run.read_manifest(), summary, run.read_metrics())
+    config, log = run.read_config(), run.read_metrics()
+    return Run(run, state, why, words, config, run.read_manifest(), _best(config, log) | summary, log)
+
+
+def _best(config: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The best of the monitored metric in the log; empty if it is not there."""
+    monitor = str(config.get("monitor"))
+    logged = (float(line[monitor]) for line in log if isinstance(line.get(monitor), int | float))
+    found = [value for value in logged if math.isfinite(value)]
+    best = min if display(monitor).better == "lower" else max
+    return {BEST: best(found)} if found else {}

@@ -9,8 +9,8 @@ from sempa_lightning.evaluation.report.comparison import Value
 from sempa_lightning.evaluation.report.metric import Display, display
 from sempa_lightning.evaluation.report.suite import STS_TASKS, family, headline_metric, sts_task
 from sempa_lightning.sweeps.report.rows import Row
+from sempa_lightning.sweeps.report.run import BEST
 
-BEST = "train/best"
 _LANGUAGE = ("perplexity", "kl")
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from sempa_lightning.evaluation.report.table import NOTHING, Cell, Line, Table, text_cell, value_cell, with_best
 from sempa_lightning.sweeps.report.rows import Row, heading
-from sempa_lightning.sweeps.report.scores import BEST, Score
+from sempa_lightning.sweeps.report.run import BEST
+from sempa_lightning.sweeps.report.scores import Score
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -114,7 +115,7 @@ def _notes(rows: Sequence[Row], scores: Sequence[Score], above: Path, commits: s
     percent = [score.label for score in scores if score.how.scale != 1]
     notes = [f"In {above}." + "".join(f" Commit {commit}." for commit in commits if commit and len(commits) == 1)]
     if any(score.keys == (BEST,) for score in scores):
-        notes.append(f"{BEST}: the best {' or '.join(sorted(monitors))} of the probes.")
+        notes.append(f"{BEST}: the best {' or '.join(sorted(monitors))} of the probes so far.")
     if scores:
         several = any(len(row.runs) > 1 for row in rows)
         before = "Before → after training" + ("; ± standard deviation over seeds" if several else "")

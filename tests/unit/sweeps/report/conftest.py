@@ -65,7 +65,8 @@ def sweep(tmp_path, write):
     write(folder / "0", seed=0, state="done", summary=numbers(0.6, 0.56, 21.0), log=curve)
     write(folder / "1", seed=1, state="done", summary=numbers(0.62, 0.60, 23.0), log=curve)
     write(folder / "2", beta=0.2, seed=0, state="done", summary=numbers(0.7, 0.7, 30.0), log=curve)
-    write(folder / "3", beta=0.2, seed=1, state="running", log=curve[:12])
+    probes = [{"step": 5, "eval/sts/dev/spearman": 0.66}, {"step": 11, "eval/sts/dev/spearman": 0.64}]
+    write(folder / "3", beta=0.2, seed=1, state="running", log=[*curve[:12], *probes])
     with (folder / "3/metrics.jsonl").open("a") as lines:
         lines.write('{"step": 12, "train/lo')
     write(folder / "4", beta=-1, state="failed", why="loss.beta=-1 is not above 0 <b>")

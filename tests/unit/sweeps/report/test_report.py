@@ -34,8 +34,9 @@ def charts(page):
 
 
 def test_seeds_are_one_row_and_the_best_comes_first(runs):
-    """0.60 and 0.62: mean 0.61, standard deviation 0.02 / √2; 21 and 23: 22 and √2."""
+    """0.60 and 0.62: mean 0.61, standard deviation 0.02 / √2; 21 and 23: 22 and √2. The best so far counts."""
     assert list(runs) == ["2, 3", "0, 1", "4", "9", "10"]
+    assert runs["2, 3"]["train/best ↑"] == "68.00 ± 2.83"
     row = runs["0, 1"]
     assert row["train/best ↑"] == "61.00 ± 1.41"
     assert row["sts/demo Spearman ↑"] == "50.00 → 58.00 ± 2.83"
@@ -79,7 +80,7 @@ def test_names_are_links_to_the_folders(page):
 
 def test_the_page_draws_what_there_is(page):
     """One key makes no grid."""
-    assert charts(page) == ["Embeddings against generation/demo perplexity", "train/loss"]
+    assert charts(page) == ["Embeddings against generation/demo perplexity", "train/loss", "eval/sts/dev/spearman"]
     assert "Crosses: standard deviation over seeds." in page
     assert "<script" not in page
 
@@ -98,7 +99,7 @@ def test_many_runs_have_shades_and_no_legend(tmp_path, write):
         write(tmp_path / str(number), beta=1 + number, state="done", summary={"train/best": 0.01 * number}, log=log)
     write_report([tmp_path], tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert len(set(re.findall(r'class="dot" style="background:(#\w+)"', page))) == 30
+    assert len(set(re.findall(r'class="dot" style="color:(#\w+)"', page))) == 30
     assert 'class="legend"' not in page
     assert "From dark, the best by train/best, to pale" in page
 

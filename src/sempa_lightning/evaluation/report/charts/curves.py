@@ -1,14 +1,16 @@
 """Curves over the steps of training."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sempa_lightning.evaluation.report.charts.chart import GRID, WIDTH, Chart, drawn
+from sempa_lightning.evaluation.report.charts.chart import GREY, GRID, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.metric import display
 from sempa_lightning.evaluation.report.suite import headline_metric
 
@@ -17,6 +19,8 @@ _MOST_CURVES = 12
 _MOST_POINTS, _FEW_POINTS = 100, 30
 # Numbers that are further apart than this have a logarithmic axis.
 _FAR_APART = 50.0
+# A curve leaves the picture whose top is so many times as high as usual.
+_FAR_ABOVE = 3.0
 _STAGES = ("train/", "val/", "eval/")
 _LANGUAGE = ("kl", "perplexity")
 
@@ -95,10 +99,23 @@ def _figure(key: str, curves: Sequence[tuple[str, Sequence[Sequence[Point]]]]) -
                 marker="o" if len(points) <= _FEW_POINTS else "",
                 markersize=2.5,
             )
-    reached = [value for _, runs in curves for points in runs for _, value in points]
-    if min(reached) > 0 and max(reached) > _FAR_APART * min(reached):
-        axis.set_yscale("log")
+    _stretch(axis, [[value * how.scale for _, value in points] for _, runs in curves for points in runs])
     axis.set(xlabel="step", ylabel=how.heading + (" × 100" if how.scale != 1 else ""))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(color=GRID)
     return figure
+
+
+def _stretch(axis: Axes, curves: Sequence[Sequence[float]]) -> None:
+    """Let the usual curves be read: wide ranges are logarithmic, a few that run far above leave the picture."""
+    highest = statistics.median(map(max, curves))
+    usual = [values for values in curves if max(values) <= _FAR_ABOVE * highest]
+    if min(map(min, curves)) <= 0:
+        return
+    low, high = min(map(min, usual)), max(map(max, usual))
+    if high > _FAR_APART * low:
+        axis.set_yscale("log")
+    elif gone := len(curves) - len(usual):
+        margin = 0.08 * (high - low)
+        axis.set_ylim(low - margin, high + margin)
+        axis.set_title(f"{gone} higher ↑", loc="right", fontsize=8, color=GREY)

@@ -52,9 +52,10 @@ def _figure(
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     scales = [score.how.scale for score in scores]
-    before = {(x.mean, y.mean) for row in places if (x := scores[0].before(row)) and (y := scores[1].before(row))}
-    for x, y in before:
-        axis.plot(x * scales[0], y * scales[1], "D", color=GREY, markersize=5, markerfacecolor="white")
+    for row in places:
+        if (old_x := scores[0].before(row)) and (old_y := scores[1].before(row)):
+            old = old_x.mean * scales[0], old_y.mean * scales[1]
+            axis.plot(*old, "D", color=GREY, markersize=5, markerfacecolor="white")
     points = {row: (x.mean * scales[0], y.mean * scales[1]) for row, (x, y) in places.items()}
     axis.plot(
         *zip(*sorted(points[row] for row in front), strict=True), color=GREY, linewidth=1, linestyle="--", zorder=1

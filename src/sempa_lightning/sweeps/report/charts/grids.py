@@ -17,7 +17,7 @@ _MOST_MAPS = 3
 
 
 class Grid(NamedTuple):
-    """Values of two keys, and the mean score of each pair, NaN where no run has it; a line for each of `down`."""
+    """Values of two keys, and the mean score for each pair of them, a line for each value of `down`; NaN for no run."""
 
     down: str
     across: str
@@ -33,9 +33,10 @@ def grid_charts(rows: Sequence[Row], score: Score) -> list[Chart]:
     caption = unit + ("; mean over the other settings." if several else ".")
     charts = []
     for grid in grids(rows, score):
-        labels = heading(grid.down), heading(grid.across)
+        down, across = heading(grid.down), heading(grid.across)
+        labels = down.rpartition(".")[2], across.rpartition(".")[2]  # a long one is longer than a low map
         draw = partial(heat_map, grid.means, grid.down_values, grid.across_values, labels, min(score.how.digits, 3))
-        charts.append(drawn(f"{labels[1]} and {labels[0]}", draw, caption))
+        charts.append(drawn(f"{across} and {down}", draw, caption))
     return charts
 
 

@@ -1,6 +1,7 @@
 """Parallel coordinates: each row a line through its settings and its scores."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from textwrap import fill
@@ -39,7 +40,8 @@ def parallel_chart(rows: Sequence[Row], scores: Sequence[Score], colours: Mappin
         return None
     axes = [_setting_axis(rows, key) for key in keys] + [_score_axis(rows, score) for score in scores]
     draw = partial(_figure, axes, [colours[row] for row in rows])
-    return drawn("Settings and numbers", draw, "A line for each row of the table; up is better where an arrow says so.")
+    caption = "A line for each row of the table; numbers with an arrow have their better end up."
+    return drawn("Settings and numbers", draw, caption)
 
 
 def _differs(rows: Sequence[Row], key: str) -> bool:
@@ -112,5 +114,6 @@ def _figure(axes: Sequence[_Axis], colours: Sequence[str]) -> Figure:
 
 
 def _broken(name: str) -> str:
-    """A name in lines, broken at its points and strokes."""
-    return fill(name.replace(".", ". ").replace("/", "/ "), _HEADING).replace(". ", ".").replace("/ ", "/")
+    """A name in lines, broken at its points and strokes, with its arrow beside the last word."""
+    bound = re.sub(r" (?=[↑↓]$)", "\N{NO-BREAK SPACE}", name)
+    return fill(re.sub(r"([./])", r"\1 ", bound), _HEADING).replace(". ", ".").replace("/ ", "/")
