@@ -219,7 +219,8 @@ class StepBatch(NamedTuple):
     @property
     def is_shared(self) -> bool:
         """Whether other processes hold anchors of this step, too; all processes see it alike."""
-        counted = zip(self.micro_batches, self.weights, strict=True)
+        batches: Sequence[PreferenceBatch | TextBatch] = self.micro_batches
+        counted = zip(batches, self.weights, strict=True)
         return 1 < self.size > sum(len(batch.row_ids) for batch, weight in counted if weight)
 
 
