@@ -27,7 +27,7 @@ from sempa_lightning.evaluation.report.table import value_cell
 # A number of each seed: what it is the mean of, each a task and a metric.
 MEASURED = {
     "sts": tuple((f"sts/{task}", "spearman") for task in STS_TASKS),
-    "clustering": (("clustering/banking77", "v_measure"), ("clustering/searchsnippets", "v_measure")),
+    "clustering": (("clustering/banking77", "v_measure"),),
     "uniformity": (("geometry/stsb", "uniformity"),),
     "isotropy": (("geometry/stsb", "isotropy"),),
     "perplexity": (("generation_full/wikitext2", "perplexity"),),
