@@ -139,7 +139,7 @@ def test_trials_at_a_time(sweep):
     folder, _ = sweep("sweep=tpe", "sweep.trials=6", *spaces, "hydra.launcher.jobs=3")
     assert sorted(ledger(folder)) == [str(number) for number in range(6)]
     assert [trial.state for trial in recorded_trials(folder)] == ["done"] * 6
-    assert all(trial.run.read_config()["adapter"]["r"] in range(2, 33) for trial in recorded_trials(folder))
+    assert all(int(trial.chosen["adapter.r"]) in range(2, 33) for trial in recorded_trials(folder))
 
 
 def test_several_objectives_give_the_pareto_set(sweep):
