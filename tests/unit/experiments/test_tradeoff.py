@@ -66,9 +66,10 @@ def test_rows_hold_each_seed_s_numbers(table, study):
     rows = table.read_results(study, ["run_name"])
     assert list(rows) == ["base", "kept", "lost", "worse"]
     assert list(rows["kept"]) == ["0", "1", "2"]
-    assert rows["base"][""] == {"sts": pytest.approx(0.25), "perplexity": 100.0, "kl": 0.0}
+    assert rows["base"][""] == {"sts": pytest.approx(0.25), "clustering": 0.3, "perplexity": 100.0, "kl": 0.0}
     assert rows["kept"]["1"] == {
         "sts": pytest.approx(0.4),
+        "clustering": 0.3,
         "perplexity": 110.0,
         "kl": 0.0,
         "seconds": 2 + 1 + 0.5 + 0.5,
@@ -87,7 +88,8 @@ def test_the_table_shows_mean_and_sd_and_the_front_in_bold(table, study):
     assert [line["perplexity ↓"] for line in shown] == ["100.0", "110.0 ± 10.0", "400.0", "120.0"]
     assert shown[1]["last − best dev"] == "−6.25 ± 0.00"
     assert shown[1]["best step"] == "3 ± 0"
-    assert [line["clustering ↑"] for line in shown] == ["–"] * 4  # one of its two sets was not measured
+    assert [line["clustering ↑"] for line in shown] == ["30.00", "30.00 ± 0.00", "30.00", "30.00"]
+    assert [line["uniformity ↓"] for line in shown] == ["–"] * 4  # it was not measured
 
 
 def test_rows_by_other_keys_of_the_config(table, tmp_path):
@@ -161,5 +163,5 @@ def test_a_study_without_its_base_is_refused(table, study):
 def test_the_driver_knows_the_arms(run):
     assert set(run.ARMS) == {
         *("sft", "sempa_k2", "sempa_mined", "sempa_inbatch", "sempa_nll", "sempa_kl"),
-        *("contrastive", "contrastive_kl", "joint"),
+        *("contrastive", "contrastive_kl", "sempa_contrastive", "joint"),
     }
