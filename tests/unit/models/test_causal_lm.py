@@ -1,5 +1,8 @@
 """Loading a language model: from where, with which dropout, and what is said when it fails."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import (
@@ -116,6 +119,41 @@ def test_dtype_and_chat_template(folder):
     model, tokenizer = load_causal_lm(str(folder), dtype="bfloat16", chat_template="{{ messages[0]['content'] }}")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False) == "Hi"
+
+
+def private_mib():
+    """Resident memory of this process that no file backs."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_weights_in_the_dtype_of_their_files_are_read_in_place(tmp_path, tiny_tokenizer):
+    """So processes of a machine share them, and what is not read takes no memory."""
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    mib = sum(weight.numel() * 2 for weight in model.parameters()) / 2**20
+    del model
+
+    def taken(dtype):
+        before = private_mib()
+        loaded = load_causal_lm(str(tmp_path), dtype=dtype).model
+        sum(weight.detach().sum() for weight in loaded.parameters())
+        return private_mib() - before
+
+    assert mib > 60
+    load_causal_lm(str(tmp_path), dtype="bfloat16")  # what is imported and kept the first time
+    assert taken("bfloat16") < 0.2 * mib
+    assert taken("float32") > 1.8 * mib
 
 
 @pytest.mark.parametrize("dtype", ["float33", "nn", ""])
