@@ -165,3 +165,57 @@ def test_the_driver_knows_the_arms(run):
         *("sft", "sempa_k2", "sempa_mined", "sempa_inbatch", "sempa_nll", "sempa_kl"),
         *("contrastive", "contrastive_kl", "sempa_contrastive", "joint"),
     }
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import curves
+
+    return curves
+
+
+def write_probes(folder, beta, seed, probes):
+    """A run whose probes saw (dev STS, KL) after every two steps, and training steps between them."""
+    place = folder / f"{beta}_{seed}"
+    place.mkdir()
+    config = {"seed": seed, "monitor": "eval/sts/dev/spearman", "loss": {"beta": beta}}
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    lines = []
+    for number, (score, kl) in enumerate(probes):
+        lines.append({"step": 2 * number + 1, "train/loss": 0.5})
+        seen = {"eval/sts/dev/spearman": score, "eval/generation/dev/kl": kl, "val/rewards/accuracies": 0.75}
+        lines.append({"step": 2 * number + 1, **seen})
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_row_of_curves_is_the_mean_of_its_seeds(curves, tmp_path):
+    write_probes(tmp_path, 0.1, 0, [(0.25, 0.05), (0.5, 0.25), (0.375, 0.5)])
+    write_probes(tmp_path, 0.1, 1, [(0.375, 0.1), (0.25, 0.25), (0.3125, 0.75)])
+    write_probes(tmp_path, 1.0, 0, [(0.5, 0.25)])
+    rows = curves.read_curves(tmp_path, ["loss.beta"], budget=0.1)
+    assert rows["0.1"]["0"] == {
+        "best": 0.5,
+        "best_step": 4,
+        "best_kl": 0.25,
+        "last": 0.375,
+        "last_less_best": -0.125,
+        "last_kl": 0.5,
+        "within": 0.25,
+        "accuracy": 0.75,
+    }
+    assert rows["0.1"]["1"]["within"] == 0.375  # a KL of the budget itself is kept
+    assert curves.markdown(rows, ["loss.beta"]).splitlines()[2:] == [
+        "| 0.1 | 43.8 ± 8.8 | 3 ± 1 | 0.17 ± 0.11 | 34.4 ± 4.4 | −9.4 ± 4.4 | 0.62 ± 0.18 | 31.2 ± 8.8 | 75.0 ± 0.0 |",
+        "| 1.0 | 50.0 | 2 | 0.25 | 50.0 | 0.0 | 0.25 | – | 75.0 |",
+    ]
+    with pytest.raises(UserError, match=r"0\.1_1 is the second run of eval"):
+        curves.read_curves(tmp_path, ["monitor"], budget=0.1)
+
+
+def test_runs_without_probes_of_both_sides_are_named(curves, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        curves.read_curves(tmp_path, ["loss.beta"], budget=0.1)
+    write_probes(tmp_path, 0.1, 0, [])
+    with pytest.raises(UserError, match=r"0\.1_0 has no probe of eval/sts/dev/spearman and .* callbacks=kl_budget"):
+        curves.read_curves(tmp_path, ["loss.beta"], budget=0.1)
