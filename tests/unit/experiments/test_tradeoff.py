@@ -209,7 +209,7 @@ def test_a_row_of_curves_is_the_mean_of_its_seeds(curves, tmp_path):
         "| 0.1 | 43.8 ± 8.8 | 3 ± 1 | 0.17 ± 0.11 | 34.4 ± 4.4 | −9.4 ± 4.4 | 0.62 ± 0.18 | 31.2 ± 8.8 | 75.0 ± 0.0 |",
         "| 1.0 | 50.0 | 2 | 0.25 | 50.0 | 0.0 | 0.25 | – | 75.0 |",
     ]
-    with pytest.raises(UserError, match=r"0\.1_1 is the second run of eval"):
+    with pytest.raises(UserError, match=r"1\.0_0 is the second run of eval"):
         curves.read_curves(tmp_path, ["monitor"], budget=0.1)
 
 
