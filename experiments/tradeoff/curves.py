@@ -19,7 +19,6 @@ from sempa_lightning.evaluation.report.metric import Display
 from sempa_lightning.evaluation.report.table import value_cell
 
 KL = "eval/generation/dev/kl"
-ACCURACY = "val/rewards/accuracies"
 SHOWN = {
     "best": Display("best dev STS", 100, 1, "higher"),
     "best_step": Display("at step", 1, 0),
@@ -28,18 +27,18 @@ SHOWN = {
     "last_less_best": Display("last − best", 100, 1),
     "last_kl": Display("KL", 1, 2, "lower"),
     "within": Display("best within the budget", 100, 1, "higher"),
-    "accuracy": Display("preference accuracy", 100, 1, "higher"),
 }
 
 
 def read_curves(folder: Path, by: Sequence[str], budget: float) -> dict[str, Seeds]:
-    """Read the rows, in the order of their names.
+    """Read the rows, in the order of their first runs.
 
     Raises:
         UserError: If there is no run with probes, or two runs of a row have the same seed.
     """
     rows: dict[str, Seeds] = {}
-    for run in map(RunDir, sorted({path.parent for path in folder.rglob("metrics.jsonl")})):
+    folders = {path.parent for path in folder.rglob("metrics.jsonl")}
+    for run in map(RunDir, sorted(folders, key=lambda path: (len(path.name), path))):  # 10 comes after 9
         config = run.read_config()
         name, seed = ", ".join(setting(config, key) for key in by), setting(config, "seed")
         if seed in rows.setdefault(name, {}):
@@ -72,8 +71,6 @@ def numbers(probes: Sequence[Mapping[str, float]], monitor: str, budget: float) 
     }
     if kept := [probe[monitor] for probe in probes if probe[KL] <= budget]:
         found["within"] = max(kept)
-    if ACCURACY in last:
-        found["accuracy"] = last[ACCURACY]
     return found
 
 

@@ -307,7 +307,8 @@ def overrides(data_folder, hub_model, adapter):
             ]
         arms = [option for option in OPTIONS if option.startswith("experiment=tradeoff/")]
         needs |= dict.fromkeys(arms, lambda: [*needs["model=causal_lm"](), "data.train.dev=0.4"])
-        needs["experiment=tradeoff/sempa_mined"] = lambda: [*needs["model=causal_lm"](), *needs["data=mined"]()]
+        mined = ("experiment=tradeoff/sempa_mined", "experiment=tradeoff/sempa_mined_beta")
+        needs |= dict.fromkeys(mined, lambda: [*needs["model=causal_lm"](), *needs["data=mined"]()])
         extra = [override for option in options for override in needs.get(option, list)()]
         if any(override.startswith("data.path=") for override in extra) and not any(
             "mined" in option for option in options

@@ -314,11 +314,11 @@ def sweep(tiny_arguments, tmp_path):
 @pytest.mark.slow
 def test_each_trial_of_several_processes_is_a_run(sweep):
     """A folder, a process group, a W&B run and a metric of its own."""
-    folder, done = sweep("loss.beta=0.05,0.1,0.2,0.5")
+    folder, done = sweep("loss.beta=0.05,0.5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {path.name for path in folder.path.iterdir() if path.is_dir()} == {"0", "1", "2", "3"}
+    assert {path.name for path in folder.path.iterdir() if path.is_dir()} == {"0", "1"}
     ids, scores = set(), set()
-    for trial, beta in zip(recorded_trials(folder), ("0.05", "0.1", "0.2", "0.5"), strict=True):
+    for trial, beta in zip(recorded_trials(folder), ("0.05", "0.5"), strict=True):
         assert trial.run.read_config()["objective"]["loss"]["beta"] == float(beta)
         assert "sweep" not in trial.run.read_config()
         (path,) = files(trial.run)
@@ -333,7 +333,7 @@ def test_each_trial_of_several_processes_is_a_run(sweep):
         assert [step for step, key, _ in logged(found) if key == "train/loss"] == [0, 1]
         ids.add(begun(found).run_id)
         scores.add(next(value for step, key, value in logged(found) if (step, key) == (1, "train/grad_norm")))
-    assert len(ids) == len(scores) == 4
+    assert len(ids) == len(scores) == 2
 
 
 @pytest.mark.slow

@@ -163,6 +163,7 @@ def test_a_study_without_its_base_is_refused(table, study):
 def test_the_driver_knows_the_arms(run):
     assert set(run.ARMS) == {
         *("sft", "sempa_k2", "sempa_mined", "sempa_inbatch", "sempa_nll", "sempa_kl"),
+        *("sempa_beta", "sempa_beta_budget", "sempa_mined_beta"),
         *("contrastive", "contrastive_kl", "sempa_contrastive", "joint"),
     }
 
@@ -184,7 +185,7 @@ def write_probes(folder, beta, seed, probes):
     lines = []
     for number, (score, kl) in enumerate(probes):
         lines.append({"step": 2 * number + 1, "train/loss": 0.5})
-        seen = {"eval/sts/dev/spearman": score, "eval/generation/dev/kl": kl, "val/rewards/accuracies": 0.75}
+        seen = {"eval/sts/dev/spearman": score, "eval/generation/dev/kl": kl}
         lines.append({"step": 2 * number + 1, **seen})
     (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -202,12 +203,11 @@ def test_a_row_of_curves_is_the_mean_of_its_seeds(curves, tmp_path):
         "last_less_best": -0.125,
         "last_kl": 0.5,
         "within": 0.25,
-        "accuracy": 0.75,
     }
     assert rows["0.1"]["1"]["within"] == 0.375  # a KL of the budget itself is kept
     assert curves.markdown(rows, ["loss.beta"]).splitlines()[2:] == [
-        "| 0.1 | 43.8 ± 8.8 | 3 ± 1 | 0.17 ± 0.11 | 34.4 ± 4.4 | −9.4 ± 4.4 | 0.62 ± 0.18 | 31.2 ± 8.8 | 75.0 ± 0.0 |",
-        "| 1.0 | 50.0 | 2 | 0.25 | 50.0 | 0.0 | 0.25 | – | 75.0 |",
+        "| 0.1 | 43.8 ± 8.8 | 3 ± 1 | 0.17 ± 0.11 | 34.4 ± 4.4 | −9.4 ± 4.4 | 0.62 ± 0.18 | 31.2 ± 8.8 |",
+        "| 1.0 | 50.0 | 2 | 0.25 | 50.0 | 0.0 | 0.25 | – |",
     ]
     with pytest.raises(UserError, match=r"1\.0_0 is the second run of eval"):
         curves.read_curves(tmp_path, ["monitor"], budget=0.1)
