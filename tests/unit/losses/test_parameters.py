@@ -22,6 +22,7 @@ from sempa_lightning.losses.sigmoid import Sigmoid
 from sempa_lightning.losses.sigmoid_norm import SigmoidNorm
 from sempa_lightning.losses.simpo import SimPo
 from sempa_lightning.losses.sppo import Sppo
+from sempa_lightning.losses.wpo import Wpo
 
 MORE = {
     Robust: {"label_smoothing": 0.1},
@@ -55,7 +56,7 @@ def test_beta(loss, beta):
         (lambda tau: Discopop(0.1, tau), [0.0, -1.0, 1.1], "loss.tau={} is not above 0 and at most 1"),
         (lambda gamma: SimPo(0.1, gamma), [-0.1, math.inf], "loss.gamma={} is not at least 0"),
         (AlphaDivergence, [0.0, -0.5, 1.5], "divergence.alpha={} is not above 0 and at most 1"),
-        (lambda weight: Mixture({"a": Nca(0.1)}, {"a": weight}), [0.0, -1.0], "loss.weights.a={} is not above 0"),
+        (lambda weight: Mixture(0.1, {"a": Nca(0.1)}, {"a": weight}), [0.0, -1.0], "loss.weights.a={} is not above 0"),
     ],
 )
 def test_others(build, wrong, message):
@@ -69,7 +70,13 @@ def test_others(build, wrong, message):
 @pytest.mark.parametrize("losses", [{}, {"a": Nca(0.1)}, {"a": Nca(0.1), "b": Nca(0.1), "c": Nca(0.1)}])
 def test_a_mixture_of_other_names(losses):
     with pytest.raises(UserError, match=r"^loss\.weights are of \['a', 'b'\], but loss\.losses are "):
-        Mixture(losses, {"a": 1.0, "b": 1.0})
+        Mixture(0.1, losses, {"a": 1.0, "b": 1.0})
+
+
+def test_a_weighted_loss_of_another_beta():
+    Wpo(0.1, Nca(0.1))
+    with pytest.raises(UserError, match=r"^loss\.beta=0\.1, but loss\.loss\.beta=0\.3: set loss\.beta alone$"):
+        Wpo(0.1, Nca(0.3))
 
 
 @pytest.mark.parametrize("value", ["0.1", None, True])
