@@ -8,11 +8,12 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.losses.apo_down import ApoDown
 from sempa_lightning.losses.apo_zero import ApoZero
 from sempa_lightning.losses.bco import Bco
-from sempa_lightning.losses.check import check
+from sempa_lightning.losses.check import check, check_choice, check_weight
 from sempa_lightning.losses.discopop import Discopop
 from sempa_lightning.losses.divergences import AlphaDivergence
 from sempa_lightning.losses.exo import Exo
 from sempa_lightning.losses.hinge import Hinge
+from sempa_lightning.losses.info_nce import InfoNce
 from sempa_lightning.losses.ipo import Ipo
 from sempa_lightning.losses.mixture import Mixture
 from sempa_lightning.losses.nca import Nca
@@ -55,6 +56,17 @@ def test_beta(loss, beta):
         (lambda share: Exo(0.1, share), [0.0, -0.1, 0.5], "loss.label_smoothing={} is not above 0 and below 0.5"),
         (lambda tau: Discopop(0.1, tau), [0.0, -1.0, 1.1], "loss.tau={} is not above 0 and at most 1"),
         (lambda gamma: SimPo(0.1, gamma), [-0.1, math.inf], "loss.gamma={} is not at least 0"),
+        (InfoNce, [0.0, -0.05, math.inf, math.nan], "objective.loss.temperature={} is not above 0"),
+        (
+            lambda weight: InfoNce(0.05, weight),
+            [math.inf, math.nan],
+            "objective.loss.hard_negative_weight={} is not a finite number",
+        ),
+        (
+            lambda weight: check_weight("objective.kl_weight", weight),
+            [-0.1, math.inf],
+            "objective.kl_weight={} is not at least 0",
+        ),
         (AlphaDivergence, [0.0, -0.5, 1.5], "divergence.alpha={} is not above 0 and at most 1"),
         (lambda weight: Mixture(0.1, {"a": Nca(0.1)}, {"a": weight}), [0.0, -1.0], "loss.weights.a={} is not above 0"),
     ],
@@ -84,3 +96,10 @@ def test_no_numbers(value):
     check("loss.beta", 1, lambda beta: beta > 0, "above 0")
     with pytest.raises(UserError, match=f"^loss.beta={value} is not above 0$"):
         check("loss.beta", value, lambda beta: beta > 0, "above 0")
+
+
+@pytest.mark.parametrize("value", ["no", None, 0])
+def test_no_switches(value):
+    check_choice("objective.negatives", False)
+    with pytest.raises(UserError, match=f"^objective.negatives={value} is neither true nor false$"):
+        check_choice("objective.negatives", value)
