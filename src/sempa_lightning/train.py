@@ -105,6 +105,26 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     return best_score(trainer)
 
 
+def _refuse_idle(objective: Any, overrides: Sequence[str]) -> None:  # noqa: ANN401 (a config node)
+    """Refuse to choose a loss or divergence for an objective that refers to none.
+
+    Args:
+        objective: Its config, references not resolved.
+        overrides: Words of the command line.
+
+    Raises:
+        UserError: If one of them chooses such a thing.
+    """
+    references = OmegaConf.to_yaml(objective)
+    for group in ("loss", "divergence"):
+        words = [word for word in overrides if word.lstrip("+~").replace("=", ".").partition(".")[0] == group]
+        if words and f"${{{group}" not in references:
+            raise UserError(
+                f"{words[0]} changes nothing: this objective has no {group}; leave it out, or set"
+                " objective=preference or objective=joint"
+            )
+
+
 def _has_begun(run: RunDir, cfg: Any) -> bool:  # noqa: ANN401 (as below)
     """Whether the same command has run in this folder before, and was stopped after its first checkpoint.
 
@@ -181,6 +201,8 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
             if resume:
                 cfg = resumed_config(cfg, list(hydra_config.overrides.task))
             cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "sweep"])  # a run is the same in any sweep
+            if not resume:
+                _refuse_idle(cfg.objective, hydra_config.overrides.task)
             OmegaConf.resolve(cfg)
             if cfg.preflight:
                 from sempa_lightning.preflight import preflight

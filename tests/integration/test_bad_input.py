@@ -111,6 +111,13 @@ def test_a_config_that_cannot_be(told, word, expected):
         (["loss=ipo", "divergence=alpha"], "Ipo does not look at differences of log-ratios alone"),
         (["divergence=alpha", "divergence.alpha=0.0"], "divergence.alpha=0.0 is not above 0 and at most 1"),
         (["objective=preference", "objective.tail_weight=2.0"], "objective.tail_weight=2.0 is not from 0 to 1"),
+        (["objective=preference", "objective.nll_weight=-1.0"], "objective.nll_weight=-1.0 is not at least 0"),
+        (["objective=contrastive", "loss=ipo"], "loss=ipo changes nothing: this objective has no loss"),
+        (
+            ["objective=sft", "+divergence.alpha=0.5"],
+            "+divergence.alpha=0.5 changes nothing: this objective has",
+        ),
+        (["objective=next_token"], "NextToken is trained on plain text, but the data are anchors with candidates"),
     ],
 )
 def test_losses_that_cannot_be(told, words, expected):

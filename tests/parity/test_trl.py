@@ -146,7 +146,7 @@ CASES = {
     "mixture": (
         ["sigmoid", "nca_pair"],
         {"loss_weights": [0.8, 0.2]},
-        Mixture({"a": Sigmoid(BETA), "b": Nca(BETA)}, {"a": 0.8, "b": 0.2}),
+        Mixture(BETA, {"a": Sigmoid(BETA), "b": Nca(BETA)}, {"a": 0.8, "b": 0.2}),
         {},
     ),
     "ld-dpo": (["sigmoid"], {"ld_alpha": 0.4}, Sigmoid(BETA), {"tail_weight": 0.4}),
@@ -235,8 +235,8 @@ def test_wpo_weights_are_aligned_there(side_by_side, name, loss):
             squares = logits.softmax(-1).square().sum(-1).log()[len(row.prompt_ids) - 1 : -1]
             total += squares.mean().item()
         factors.append(torch.tensor(-total).exp())
-    ours = Wpo(loss)(found)
-    assert our_loss(side_by_side, Wpo(loss)) == pytest.approx(ours.mean().item(), abs=1e-6)
+    ours = Wpo(BETA, loss)(found)
+    assert our_loss(side_by_side, Wpo(BETA, loss)) == pytest.approx(ours.mean().item(), abs=1e-6)
     assert (ours * torch.stack(factors)).mean().item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -21,6 +21,21 @@ def check(name: str, value: object, holds: Callable[[float], bool], what: str) -
         raise UserError(f"{name}={value} is not {what}")
 
 
+def check_weight(name: str, weight: float) -> None:
+    """Refuse the weight of a term that would turn it round."""
+    check(name, weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
+
+
+def check_choice(name: str, choice: object) -> None:
+    """Refuse a switch that is neither on nor off: any text would count as on.
+
+    Raises:
+        UserError: If it is not a bool.
+    """
+    if not isinstance(choice, bool):
+        raise UserError(f"{name}={choice} is neither true nor false")
+
+
 def check_beta(beta: float) -> None:
     """Refuse a scale of implicit rewards that would turn preferences round, or silence them."""
     check("loss.beta", beta, lambda beta: 0 < beta < float("inf"), "above 0")

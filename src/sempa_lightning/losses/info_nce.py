@@ -1,11 +1,14 @@
 """InfoNCE: the positive is to be nearer to its anchor than every other sentence at hand."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from sempa_lightning.losses.check import check, check_choice
 
 
 def info_nce(
@@ -42,15 +45,24 @@ class InfoNce:
     """InfoNCE over cosines.
 
     Attributes:
-        temperature: Cosines are divided by it; SimCSE and PromptEOL use 0.05, Roth et al. 0.2.
+        temperature: Cosines are divided by it, above 0; SimCSE and PromptEOL use 0.05, Roth et al. 0.2.
         hard_negative_weight: Added to the logits of an anchor's own negatives, as if each stood there e^weight times:
             an option of SimCSE's code.
         symmetric: Also draw each anchor among all anchors, given its positive; the mean of both directions.
+
+    Raises:
+        UserError: If a parameter is out of its range.
     """
 
     temperature: float
     hard_negative_weight: float = 0.0
     symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        check("objective.loss.temperature", self.temperature, lambda value: 0 < value < math.inf, "above 0")
+        check("objective.loss.hard_negative_weight", self.hard_negative_weight, math.isfinite, "a finite number")
+        check_choice("objective.loss.symmetric", self.symmetric)
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law, PreferenceLoss
-from sempa_lightning.losses.check import check
+from sempa_lightning.losses.check import check, check_beta
 from sempa_lightning.types import CandidateScores
 
 
@@ -20,30 +20,27 @@ class Mixture:
     (MPO, Wang et al. 2024, arXiv 2411.10442.)
 
     Attributes:
+        beta: Scale of the implicit rewards that are logged; members have their own, as a rule this one.
         losses: By name.
         weights: By the same names, above 0.
 
     Raises:
-        UserError: If the names differ, there is none, or a weight is not above 0.
+        UserError: If the names differ, there is none, or a number is not above 0.
     """
 
+    beta: float
     losses: Mapping[str, PreferenceLoss]
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        """Check names and weights."""
+        """Check scale, names and weights."""
+        check_beta(self.beta)
         if not self.losses or self.losses.keys() != self.weights.keys():
             raise UserError(
                 f"loss.weights are of {sorted(self.weights)}, but loss.losses are {sorted(self.losses)}: name the same"
             )
         for name, weight in self.weights.items():
             check(f"loss.weights.{name}", weight, lambda weight: 0 < weight < float("inf"), "above 0")
-
-    @property
-    def beta(self) -> float:
-        """The weighted mean of the members'."""
-        total = sum(self.weights.values())
-        return sum(weight * self.losses[name].beta for name, weight in self.weights.items()) / total
 
     @property
     def laws(self) -> frozenset[Law]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law, PreferenceLoss
 from sempa_lightning.losses.pairs import as_pairs, mean_over_rejected
 from sempa_lightning.types import CandidateScores
@@ -39,15 +40,20 @@ class Wpo:
     probability is divided by Σ_v π(v)² over the vocabulary, which makes them larger.
 
     Attributes:
+        beta: Scale of the implicit rewards, that of what is weighted.
         loss: What is weighted.
+
+    Raises:
+        UserError: If the two scales differ.
     """
 
+    beta: float
     loss: PreferenceLoss
 
-    @property
-    def beta(self) -> float:
-        """That of what is weighted."""
-        return self.loss.beta
+    def __post_init__(self) -> None:
+        """Check the scale."""
+        if self.beta != self.loss.beta:
+            raise UserError(f"loss.beta={self.beta}, but loss.loss.beta={self.loss.beta}: set loss.beta alone")
 
     @property
     def laws(self) -> frozenset[Law]:

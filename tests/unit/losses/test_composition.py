@@ -45,7 +45,7 @@ def test_wpo_weighs_each_pair_without_gradient(scores_of, loss):
     scores = random_scores(scores_of, 4)
     leaf = scores.policy_logps.clone().requires_grad_()
     ratios = scores.log_ratios.clone().requires_grad_()
-    found = Wpo(loss)(scores._replace(policy_logps=leaf, log_ratios=ratios))
+    found = Wpo(loss.beta, loss)(scores._replace(policy_logps=leaf, log_ratios=ratios))
     expected, gradients = torch.zeros(6, dtype=torch.float64), torch.zeros_like(ratios)
     name = "policy_logps" if Law.REFERENCE_FREE in loss.laws else "log_ratios"
     for anchor in range(6):
@@ -67,14 +67,13 @@ def test_wpo_weighs_each_pair_without_gradient(scores_of, loss):
 
 def test_wpo_of_plackett_luce_is_that_of_dpo(scores_of):
     scores = random_scores(scores_of, 4)
-    one, other = Wpo(PlackettLuce(beta=0.3))(scores), Wpo(Sigmoid(beta=0.3))(scores)
+    one, other = Wpo(0.3, PlackettLuce(beta=0.3))(scores), Wpo(0.3, Sigmoid(beta=0.3))(scores)
     torch.testing.assert_close(one, other)
 
 
 def test_what_wpo_is_of(scores_of):
-    assert Wpo(Hinge(beta=0.3)).beta == 0.3
-    assert Wpo(Hinge(beta=0.3)).laws == Hinge.laws - {Law.LENGTH_FREE}
-    assert Wpo(SimPo(beta=2.0, gamma=0.0)).laws == {
+    assert Wpo(0.3, Hinge(beta=0.3)).laws == Hinge.laws - {Law.LENGTH_FREE}
+    assert Wpo(2.0, SimPo(beta=2.0, gamma=0.0)).laws == {
         Law.NEVER_NEGATIVE, Law.ORDER_FREE, Law.STEP_FREE, Law.REFERENCE_FREE
     }  # fmt: skip
 
@@ -89,10 +88,9 @@ def test_a_mixture_is_the_weighted_sum_and_so_is_its_gradient(scores_of):
         return losses.detach(), leaf.grad
 
     alone = {name: run(loss) for name, loss in members.items()}
-    mixture = Mixture(members, weights)
+    mixture = Mixture(0.4, members, weights)
     for found, part in zip(run(mixture), (0, 1), strict=True):
         torch.testing.assert_close(found, sum(weights[name] * alone[name][part] for name in members))
-    assert mixture.beta == pytest.approx((0.8 * 0.3 + 0.2 * 0.1 + 3 * 0.2) / 4)
     assert mixture.laws == {Law.REJECTED_RAISES, Law.NEVER_NEGATIVE, Law.ORDER_FREE, Law.LENGTH_FREE}
 
 

@@ -142,6 +142,22 @@ def test_where_policy_and_reference_agree(name, scores_of):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
+def test_one_beta_on_the_command_line_reaches_every_part(name, scores_of):
+    """Doubled, it does to the loss what doubled scores do."""
+    log_ratios = torch.tensor([[3.0, -1.0, 0.5], [-2.0, 4.0, 1.0]], dtype=torch.float64)
+    loss, doubled = load(name), load(name, beta=2 * load(name).beta)
+    assert doubled.beta == 2 * loss.beta
+    scores = scores_of(log_ratios, policy_logps=log_ratios - 5, center=0.7)
+    twice = scores._replace(
+        log_ratios=2 * log_ratios,
+        policy_logps=scores.policy_logps * (2 if name == "simpo" else 1),  # weights of WPO have no beta
+        center=2 * scores.center,
+    )
+    factor = 4 if name in ("ipo", "sppo") else 1  # (r - 1 / 4β)² = (2r - 1 / 2β)² / 4
+    torch.testing.assert_close(factor * doubled(scores), loss(twice))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("candidates", [2, 5])
 def test_random_values_against_the_formula(name, candidates, scores_of):
     generator = torch.Generator().manual_seed(candidates)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from sempa_lightning.data.negatives import Negatives
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.info_nce import InfoNce
-from sempa_lightning.models.adapters import FullFineTuning
+from sempa_lightning.models.adapters import FullFineTuning, Lora
 from sempa_lightning.models.embedder import Embedder
 from sempa_lightning.models.prompt_tokens import PromptTokenizer
 from sempa_lightning.models.readout import MeanOf, Readout
@@ -62,18 +63,72 @@ def gradient(policy, objective, step):
     return losses, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])  # not the head
 
 
+def says_the_same(anchor, positive):
+    """Sentences that are no negatives: the two, and what a row has as its positive for one of them."""
+    return {anchor, positive, *(row[1] for row in TEXTS if row[0] in (anchor, positive))}
+
+
 def test_by_a_plain_loop(policy, tiny_tokenizer, rows):
-    """Every candidate of the step is a negative, but for copies of anchor and positive; its own count double."""
+    """Every candidate of the step is a negative, but for those that say the same; its own count double."""
     (terms,) = Contrastive(LOSS, READOUT, negatives=True, kl_weight=0.0)(policy, NoReference(policy), step(rows))
     texts = [text for row in TEXTS for text in row]
     vectors = dict(zip(texts, Embedder(policy, tiny_tokenizer, READOUT).encode(texts), strict=True))
     for (anchor, positive, *own), loss in zip(TEXTS, terms.losses, strict=True):
         candidates = [text for row in TEXTS for text in row[1:]] + own  # which count twice
-        candidates = [text for text in candidates if text not in (anchor, positive)]
+        candidates = [text for text in candidates if text not in says_the_same(anchor, positive)]
         cosines = [torch.cosine_similarity(vectors[anchor], vectors[text], dim=0) for text in (positive, *candidates)]
         expected = -(torch.stack(cosines) / 0.2).log_softmax(0)[0]
         assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     assert terms.metrics["loss"].item() == pytest.approx(terms.losses.sum().item())
+
+
+def test_both_directions_by_a_plain_loop(policy, tiny_tokenizer, rows):
+    """Each anchor is also drawn among the anchors, but for those that say the same: the first and the last are one."""
+    forward, both = (
+        next(Contrastive(loss, READOUT, negatives=False, kl_weight=0.0)(policy, NoReference(policy), step(rows))).losses
+        for loss in (InfoNce(0.2), InfoNce(0.2, symmetric=True))
+    )
+    encode = Embedder(policy, tiny_tokenizer, READOUT).encode
+    for (anchor, positive, *_), one_way, loss in zip(TEXTS, forward, both, strict=True):
+        others = [other[0] for other in TEXTS if other[0] != anchor]
+        vectors = encode([positive, anchor, *others])
+        back = -(torch.cosine_similarity(vectors[:1], vectors[1:]) / 0.2).log_softmax(0)[0]
+        assert loss.item() == pytest.approx((one_way + back).item() / 2, abs=1e-5)
+
+
+def test_a_step_in_which_nothing_is_a_negative(policy, rows):
+    """Rows of one anchor: there is nothing to learn from them. A row that is left over at the end of an epoch is 0."""
+    objective = Contrastive(LOSS, READOUT, negatives=False, kl_weight=0.0)
+    with pytest.raises(UserError, match=r"^no anchor of a step has a negative \(rows 0, 3\): .* data\.batch_size"):
+        next(objective(policy, NoReference(policy), step([rows[0], rows[3]])))
+    with torch.no_grad():  # of the dev rows, some are compared
+        assert next(objective(policy, NoReference(policy), step([rows[0], rows[3]]))).losses.tolist() == [0, 0]
+    assert next(objective(policy, NoReference(policy), step(rows[:1]))).losses.tolist() == [0]
+
+
+class Watched(InfoNce):
+    """Keeps the embeddings that it has seen."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def __call__(self, anchors, candidates, *masks):
+        self.seen.append(candidates.detach())
+        return super().__call__(anchors, candidates, *masks)
+
+
+def test_both_passes_drop_the_same(tiny_llama, rows):
+    """Else a piece would be compared with embeddings of which its own are no part."""
+    policy = Lora(r=4, alpha=8, dropout=0.5, target_modules="all-linear").attach(tiny_llama.double()).train()
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            parameter.add_(1.0 if "lora_B" in name else 0.0)
+    objective = Contrastive(Watched(0.2), READOUT, negatives=True, kl_weight=0.0)
+    for _ in range(2):
+        list(objective(policy, NoReference(policy), step(rows[:1], rows[1:])))
+    one, same, another, same_again = Watched.seen
+    torch.testing.assert_close(one, same)
+    torch.testing.assert_close(another, same_again)
+    assert not torch.allclose(one, another)
 
 
 @pytest.mark.parametrize("negatives", [True, False])

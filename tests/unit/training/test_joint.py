@@ -6,10 +6,12 @@ import torch
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.adapters import FullFineTuning
-from sempa_lightning.scoring.reference import Frozen
+from sempa_lightning.scoring.reference import Frozen, NoReference
 from sempa_lightning.training.objectives.joint import Joint, Weighted
+from sempa_lightning.training.objectives.next_token import NextToken
 from sempa_lightning.training.objectives.preference import Preference
-from sempa_lightning.types import StepBatch, Terms
+from sempa_lightning.training.objectives.sft import Sft
+from sempa_lightning.types import StepBatch, Terms, TextBatch
 
 
 class Constant:
@@ -44,3 +46,26 @@ def test_a_term_that_comes_twice(tiny_llama, batch):
     joint = Joint({"one": Weighted(Constant(1.0), 1.0), "two": Weighted(Constant(2.0), 1.0)})
     with pytest.raises(UserError, match="two objectives have a term constant"):
         next(joint(tiny_llama, Frozen(tiny_llama), StepBatch([batch], len(batch.rows), [1.0])))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({}, "a joint objective without members"),
+        ({"one": Weighted(Constant(1.0), -1.0)}, r"^objective\.objectives\.one\.weight=-1\.0 is not at least 0$"),
+    ],
+)
+def test_members_that_cannot_be(members, message):
+    with pytest.raises(UserError, match=message):
+        Joint(members)
+
+
+def test_members_that_want_other_data(tiny_llama, batch):
+    text = TextBatch(["a"], torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.bool))
+    members = {"sft": Weighted(Sft(kl_weight=0.0), 1.0), "text": Weighted(NextToken(), 1.0)}
+    for micro_batch, message in (
+        (batch, "NextToken is trained on plain text, but the data are anchors with candidates: set data=wikipedia"),
+        (text, "Sft is trained on anchors with candidates, but the data are plain text: set objective=next_token"),
+    ):
+        with pytest.raises(UserError, match=message):
+            next(Joint(members)(tiny_llama, NoReference(tiny_llama), StepBatch([micro_batch], 1, [1.0])))

@@ -177,7 +177,7 @@ def gradient(policy, reference, loss, step):
 
 
 @pytest.mark.parametrize(
-    "loss", [Bco(beta=0.5), Mixture({"one": Sigmoid(beta=0.5), "two": Bco(beta=0.5)}, {"one": 0.8, "two": 0.2})]
+    "loss", [Bco(beta=0.5), Mixture(0.5, {"one": Sigmoid(beta=0.5), "two": Bco(beta=0.5)}, {"one": 0.8, "two": 0.2})]
 )
 def test_pieces_of_a_step_add_up(moved, loss):
     policy, reference = moved

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.losses.check import check_weight
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.types import StepBatch, Terms
@@ -25,17 +26,24 @@ class Joint:
     Each objective's loss is logged as `loss/<name>`, before its weight; its other metrics keep their names.
 
     Args:
-        objectives: By name.
+        objectives: By name; all are trained on the same kind of data.
+
+    Raises:
+        UserError: If there is none, or a weight is below 0.
     """
 
     def __init__(self, objectives: Mapping[str, Weighted]) -> None:
+        if not objectives:
+            raise UserError("a joint objective without members: give objective.objectives.<name>")
+        for name, weighted in objectives.items():
+            check_weight(f"objective.objectives.{name}.weight", weighted.weight)
         self._objectives = objectives
 
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
         """Compute all objectives on each micro-batch.
 
         Raises:
-            UserError: If two objectives bring a term of the same name.
+            UserError: If two objectives bring a term of the same name, or want other data.
         """
         members = [weighted.objective(policy, reference, step) for weighted in self._objectives.values()]
         for terms in zip(*members, strict=True):

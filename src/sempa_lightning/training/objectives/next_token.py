@@ -6,6 +6,7 @@ from torch import nn
 
 from sempa_lightning.metrics.language import token_hits, token_nll
 from sempa_lightning.scoring.reference import Reference
+from sempa_lightning.training.objectives.batches import text_batches
 from sempa_lightning.types import StepBatch, Terms, TextBatch
 
 
@@ -14,8 +15,7 @@ class NextToken:
 
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:  # noqa: ARG002
         """Run one forward pass for each micro-batch; a step's mean is per target token."""
-        batches: list[TextBatch] = step.micro_batches  # type: ignore[assignment]
-        return (_terms(policy, batch) for batch in batches)
+        return (_terms(policy, batch) for batch in text_batches(self, step))
 
 
 def _terms(policy: nn.Module, batch: TextBatch) -> Terms:

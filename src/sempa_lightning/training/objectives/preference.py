@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law, PreferenceLoss
-from sempa_lightning.losses.check import check
+from sempa_lightning.losses.check import check, check_weight
 from sempa_lightning.losses.divergences import Divergence, ReverseKl
 from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.logps import tail_weighted, token_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.training.objectives.batches import preference_batches
 from sempa_lightning.training.objectives.together import together
 from sempa_lightning.types import CandidateScores, PreferenceBatch, StepBatch, Terms
 
@@ -35,7 +36,8 @@ class Preference:
             (`tail_weighted`), 0 to 1. Below 1 the reference is scored anew at each step, for its cache holds sums.
 
     Raises:
-        UserError: If the loss has no use for one of these. From a call, if a row has no rejected candidate.
+        UserError: If the loss has no use for one of these, or a weight is out of its range. From a call, if a row has
+            no rejected candidate, or is plain text.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class Preference:
         divergence: Divergence = _REVERSE_KL,
         tail_weight: float = 1.0,
     ) -> None:
+        check_weight("objective.nll_weight", nll_weight)
+        check_weight("objective.kl_weight", kl_weight)
         check("objective.tail_weight", tail_weight, lambda weight: 0 <= weight <= 1, "from 0 to 1")
         name, reference_free = type(loss).__name__, Law.REFERENCE_FREE in loss.laws
         if not isinstance(divergence, ReverseKl) and (reference_free or Law.SHIFT_FREE not in loss.laws):
@@ -67,7 +71,7 @@ class Preference:
 
         A loss that depends on the other rows of its step sees the same whole step in every micro-batch and process.
         """
-        batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
+        batches = preference_batches(self, step)
         alone = Law.STEP_FREE in self._loss.laws
         center = torch.tensor(torch.nan) if alone else self._center(policy, reference, step, batches)
         return (self._terms(policy, reference, batch, center) for batch in batches)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from sempa_lightning.losses.check import check_weight
 from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl
+from sempa_lightning.training.objectives.batches import preference_batches
 from sempa_lightning.types import PreferenceBatch, StepBatch, Terms
 
 
@@ -20,15 +22,18 @@ class Sft:
     Args:
         kl_weight: Weight of KL(policy ‖ reference) per token on the candidates without their prompt
             (`unprompted_kl`); at 0 it is neither computed nor logged.
+
+    Raises:
+        UserError: If the weight is below 0.
     """
 
     def __init__(self, kl_weight: float) -> None:
+        check_weight("objective.kl_weight", kl_weight)
         self._kl_weight = kl_weight
 
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
         """Score the candidates under the policy; one loss for each anchor."""
-        batches: list[PreferenceBatch] = step.micro_batches  # type: ignore[assignment]
-        return (self._terms(policy, reference, batch) for batch in batches)
+        return (self._terms(policy, reference, batch) for batch in preference_batches(self, step))
 
     def _terms(self, policy: nn.Module, reference: Reference, batch: PreferenceBatch) -> Terms:
         logps, chosen = completion_logps(policy, batch), batch.chosen_mask
