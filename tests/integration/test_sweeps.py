@@ -224,6 +224,18 @@ def test_a_folder_that_cannot_be_resumed(sweep, here, tmp_path):
     assert ledger(folder) == ["0", "1"]
 
 
+@pytest.mark.parametrize("kind", ["grid", "tpe"])
+def test_numbered_folders_of_something_else_are_left_alone(sweep, tmp_path, kind):
+    """Such as those of a sweep of evaluations."""
+    kept = tmp_path / "sweep" / "0" / "results" / "sts.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    folder, done = sweep(f"sweep={kind}", "loss.beta=0.1,0.2", code=1)
+    message = f"{folder.path} holds 0/, which is no run of a sweep that can go on: name a new folder with hydra.sweep.dir=…"
+    assert one_line(done) == message
+    assert kept.read_text() == "{}"
+
+
 def test_a_launcher_that_calls_the_job_itself(here, tmp_path):
     """As submitit does: a job that ends early does not end the sweep, and is in its table."""
     done = here("-m", "model=tiny_random", "seed=x,y", "hydra/launcher=basic", f"hydra.sweep.dir={tmp_path}/sweep")

@@ -68,8 +68,9 @@ class StudySweeper(Sweeper):
                 chosen = {key: str(value) for key, value in values.items()}
                 yield self._launcher.trial(number, [*fixed, *(f"{k}={v}" for k, v in chosen.items())], chosen)
 
-        for trial in self._launcher.run(trials(), search.hopeless):
-            search.tell(trial)
+        with search.telling():
+            for trial in self._launcher.run(trials(), search.hopeless):
+                search.tell(trial)
 
     def _search(self) -> Any:  # noqa: ANN401 (`Search`, whose module needs Optuna)
         try:

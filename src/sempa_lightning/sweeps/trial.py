@@ -10,6 +10,9 @@ from sempa_lightning.artifacts import RunDir, SweepDir, write_json
 State = Literal["queued", "running", "done", "failed", "pruned"]
 Direction = Literal["maximize", "minimize"]
 
+# What is not run again.
+ENDED: tuple[State, ...] = ("done", "pruned")
+
 
 @dataclass(frozen=True)
 class Trial:
