@@ -308,6 +308,6 @@ def _group_message(error: str) -> str | None:
 
 def _system_message(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        place = error.filename or "the data cache"
+        place = error.filename or "a file of a library"
         return f"cannot write {place}: {error.strerror}; make room. What was written before is whole"
     return None if error.filename is None else f"{error.strerror}: {error.filename}"
