@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -383,9 +384,15 @@ class SweepDir:
         """Write down what the command asks, or make sure that a resumed sweep is asked the same.
 
         Raises:
-            UserError: If the folder holds another sweep, or one that is not to be resumed.
+            UserError: If the folder holds another sweep, one that is not to be resumed, or numbered folders of something
+                else, which its runs would begin by emptying.
         """
         if not self.words.is_file():
+            if self.path.is_dir() and (taken := [path.name for path in self._folders if path.name.isdigit()]):
+                raise UserError(
+                    f"{self.path} holds {taken[0]}/, which is no run of a sweep that can go on: name a new folder with"
+                    " hydra.sweep.dir=…"
+                )
             write_json(self.words, list(words))
             return
         if not resume:
@@ -452,8 +459,12 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
-    except SafetensorError as error:
-        raise OSError(errno.EIO, str(error), str(path)) from error
+    except Exception as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # so writers in Rust tell an error of the system
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        if isinstance(error, SafetensorError):
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        raise
 
 
 @contextmanager

@@ -276,19 +276,20 @@ def _message(error: BaseException) -> str | None:
 
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, (UserError, OSError)):
         error = error.__cause__
+    if isinstance(error, (InstantiationException, RuntimeError, ValueError)):
+        if (message := _group_message(str(error))) is not None:
+            return message
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         return _system_message(error)
-    if isinstance(error, RuntimeError) and (message := _group_message(str(error))) is not None:
-        return message
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
 
     return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None
 
 
 def _group_message(error: str) -> str | None:
-    """One line on what torch says of other processes: of loaders, of a distributed run, of whoever has its port."""
+    """One line on what torch and Lightning say of devices and of other processes: loaders, ranks, who has the port."""
     if any(sign in error for sign in _SIGNS_OF_DEATH):
         return (
             f"a process of this run died ({error.splitlines()[0]}): see what it printed, and whether memory was short;"
@@ -296,11 +297,17 @@ def _group_message(error: str) -> str | None:
         )
     if "EADDRINUSE" in error:
         return f"port {os.environ.get('MASTER_PORT')} is in use: unset MASTER_PORT, or set it to a free port"
+    if "No supported gpu backend" in error:
+        return "no GPU is here that torch can use: choose trainer=cpu, or set trainer.accelerator=cpu"
+    if "SLURM_NODEID" in error:
+        return "trainer=slurm wants its processes started by srun: see docs/scaling.md, or choose trainer=ddp"
+    if error.startswith("You set `"):  # Lightning has counted the processes that torchrun or srun have started
+        return f"{error} They are trainer.devices and trainer.num_nodes here: set them to what was started"
     return None
 
 
 def _system_message(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        place = error.filename or "the data cache"
+        place = error.filename or "a file of a library"
         return f"cannot write {place}: {error.strerror}; make room. What was written before is whole"
     return None if error.filename is None else f"{error.strerror}: {error.filename}"

@@ -54,6 +54,16 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     quieten()
     run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
     seed_everything(cfg.seed)
+    callbacks = [
+        *instantiate(cfg.callbacks).values(),
+        random_states.RandomStates(),
+        same_config.SameConfig(OmegaConf.to_container(cfg)),
+        stop_between_steps.StopBetweenSteps(),
+    ]
+    loggers = list(instantiate(cfg.logger).values())
+    # Before the model, which may take minutes to load: it knows whether the devices are there.
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     model, tokenizer = instantiate(cfg.model)
     policy = instantiate(cfg.adapter).attach(model)
     reference = instantiate(cfg.reference, policy=policy)
@@ -70,16 +80,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         cfg.max_grad_norm,
         subject.layout,
     )
-    callbacks = [
-        *instantiate(cfg.callbacks).values(),
-        random_states.RandomStates(),
-        same_config.SameConfig(OmegaConf.to_container(cfg)),
-        stop_between_steps.StopBetweenSteps(),
-    ]
     watch(callbacks, subject)
-    loggers = list(instantiate(cfg.logger).values())
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
-    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     checkpoint = starting_point(run, console, resume=resume)
 
     if is_first_process():

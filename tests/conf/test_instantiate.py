@@ -285,6 +285,7 @@ def overrides(data_folder, hub_model, adapter):
             "callbacks=kl_budget": lambda: ["callbacks.probe.suites.generation.dev.skip_texts=0"],
             "callbacks=kl_stop": lambda: ["callbacks.probe.suites.generation.dev.skip_texts=0"],
             "trainer=ddp": lambda: ["trainer.accelerator=cpu", "trainer.devices=1"],
+            "trainer=fsdp": lambda: ["trainer.accelerator=cpu", "trainer.devices=1"],
             "model=scratch_llama": lambda: [
                 "model.tokenizer.vocab_size=300",
                 "model.hidden_size=16",

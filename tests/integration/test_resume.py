@@ -101,6 +101,16 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(here, cut_off, whol
     assert_same_end(run, whole)
 
 
+def test_a_run_that_broke_off_after_its_last_step_takes_no_other(here, train, tmp_path):
+    """The last step is validated, though it is no multiple of the interval; the measurement after it may take hours."""
+    whole = train(tmp_path / "whole", *WORDS, "trainer.val_check_interval=5")
+    run = RunDir(shutil.copytree(whole.path, tmp_path / "run"))
+    run.summary.unlink()
+    done = here(f"resume={run.path}")
+    assert done.returncode == 0, done.stderr
+    assert_same_end(run, whole)
+
+
 @pytest.fixture(scope="module")
 def seldom(train, tmp_path_factory):
     """As `whole`, with fewer checkpoints."""

@@ -192,6 +192,9 @@ def test_a_broken_storage_file_is_told_and_rebuilt_from_the_runs(sweep):
         (["sweep=tpe", "loss.beta=0.1"], "nothing to search: give a key several values"),
         (["sweep=tpe", "loss.beta=interval(1,0)"], "loss.beta=interval(1,0): "),
         (["sweep=asha", "loss.beta=0.1,0.2", "sweep.minimize=[a]"], "its one objective is train/best"),
+        (["sweep=tpe", "loss.beta=interval(0,1)", "sweep.trials=many"], "sweep.trials=many is not a whole number above 0"),
+        (["loss.beta=0.1,0.2", "sweep.maximize=train/best"], "is no list: write sweep.maximize=[train/best]"),
+        (["sweep=tpe", "loss.beta=0.1,0.2", "sweep.maximize=[]"], "a search needs an objective: give sweep.maximize or"),
         (["loss.beta=0.1,0.2", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0 is not a whole number above 0"),
     ],
 )
@@ -222,6 +225,18 @@ def test_a_folder_that_cannot_be_resumed(sweep, here, tmp_path):
     _, done = sweep("loss.beta=0.1,0.2", f"sweep.resume={tmp_path}", code=1)
     assert one_line(done) == f"{tmp_path} is no sweep of runs: it has no sweep.json"
     assert ledger(folder) == ["0", "1"]
+
+
+@pytest.mark.parametrize("kind", ["grid", "tpe"])
+def test_numbered_folders_of_something_else_are_left_alone(sweep, tmp_path, kind):
+    """Such as those of a sweep of evaluations."""
+    kept = tmp_path / "sweep" / "0" / "results" / "sts.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    folder, done = sweep(f"sweep={kind}", "loss.beta=0.1,0.2", code=1)
+    message = f"{folder.path} holds 0/, which is no run of a sweep that can go on: name a new folder with hydra.sweep.dir=…"
+    assert one_line(done) == message
+    assert kept.read_text() == "{}"
 
 
 def test_a_launcher_that_calls_the_job_itself(here, tmp_path):

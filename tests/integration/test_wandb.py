@@ -208,28 +208,31 @@ def test_a_start_that_came_to_nothing_is_another_run(here, tiny_arguments, unmea
 
 
 @pytest.mark.parametrize(
-    ("variables", "line"),
+    ("variables", "netrc", "has_key"),
     [
-        ({}, "no API key (`wandb login`, or WANDB_API_KEY): the run is logged offline"),
-        (
-            {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "1"},
-            ": the run is logged offline",
-        ),
+        ({}, "", False),
+        ({"WANDB_API_KEY": "0" * 40}, "", True),
+        ({}, f"machine 127.0.0.1:9 login user password {'0' * 40}\n", True),  # what `wandb login` leaves
     ],
 )
-def test_a_run_that_cannot_be_online_is_offline(monkeypatch, capsys, tmp_path, variables, line):
+def test_a_run_that_cannot_be_online_is_offline(monkeypatch, capsys, tmp_path, variables, netrc, has_key):
     wandb.teardown()
-    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))  # no netrc
-    for name, value in variables.items():
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "1", "HOME": str(tmp_path)}
+    for name, value in (nowhere | variables).items():
         monkeypatch.setenv(name, value)
+    (tmp_path / ".netrc").write_text(netrc)
+    (tmp_path / ".netrc").chmod(0o600)
     logger = RunLogger("project", "one", str(tmp_path), None, [])
     logger.log_metrics({"loss": 1.0}, step=0)
     wandb.finish()
-    (path,) = files(RunDir(tmp_path))
+    path = files(RunDir(tmp_path))[-1]
     assert [(row["trainer/global_step"], row["loss"]) for row in history(records(path))] == [(0, 1.0)]
-    assert line in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert ": the run is logged offline" in told
+    assert ("no API key (`wandb login`, or WANDB_API_KEY): " in told) != has_key
+    assert not [path for path in tmp_path.glob("wandb/run-*") if path.is_dir()], "nothing of an attempt to be online"
 
 
 def test_a_dashboard_shows_what_a_run_logs(finished):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from sempa_lightning.artifacts import SweepDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.processes import Judge, Processes
-from sempa_lightning.sweeps.trial import Trial
+from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
 # What concerns the sweep alone.
 _OF_THE_SWEEP = ("sweep=", "sweep.", "hydra.mode=", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
@@ -90,7 +90,8 @@ class ProcessLauncher(Launcher):
 
 
 def _announced(trial: Trial) -> Trial:
-    _say(f"{trial} begins; what it prints is in {trial.run.output}")
+    if not (trial.run.trial.is_file() and recorded(trial.run).state in ENDED):
+        _say(f"{trial} begins; what it prints is in {trial.run.output}")
     return trial
 
 

@@ -50,8 +50,11 @@ class StudySweeper(Sweeper):
         """Search.
 
         Raises:
-            UserError: If there is nothing to choose, or no Optuna.
+            UserError: If there is nothing to choose, no number of trials, or no Optuna.
         """
+        trials_in_all: object = self.config.sweep.trials
+        if not isinstance(trials_in_all, int) or trials_in_all < 1:
+            raise UserError(f"sweep.trials={trials_in_all} is not a whole number above 0")
         words = [*(f"{key}={values}" for key, values in self._params.items()), *arguments]
         parsed = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
         overrides = {override.get_key_element(): override for override in parsed}
@@ -68,8 +71,9 @@ class StudySweeper(Sweeper):
                 chosen = {key: str(value) for key, value in values.items()}
                 yield self._launcher.trial(number, [*fixed, *(f"{k}={v}" for k, v in chosen.items())], chosen)
 
-        for trial in self._launcher.run(trials(), search.hopeless):
-            search.tell(trial)
+        with search.telling():
+            for trial in self._launcher.run(trials(), search.hopeless):
+                search.tell(trial)
 
     def _search(self) -> Any:  # noqa: ANN401 (`Search`, whose module needs Optuna)
         try:
@@ -80,6 +84,8 @@ class StudySweeper(Sweeper):
             raise UserError("sweep=tpe and sweep=asha need Optuna: pip install 'sempa-lightning[sweep]'") from error
         settings, path = self.config.sweep, self._launcher.sweep.study
         goals, pruner = objectives(settings.maximize, settings.minimize), instantiate(settings.pruner)
+        if not goals:
+            raise UserError("a search needs an objective: give sweep.maximize or sweep.minimize a key of summary.json")
         if not isinstance(pruner, NopPruner) and list(goals) != [_MONITORED]:
             raise UserError(f"sweep=asha prunes by what the probe reports: its one objective is {_MONITORED}")
         path.parent.mkdir(parents=True, exist_ok=True)

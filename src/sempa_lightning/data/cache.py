@@ -60,6 +60,9 @@ def cached(
             _write(building, rows, features)
             if not folder.is_dir():
                 building.rename(folder)
+        except OSError as error:
+            error.filename = error.filename or str(folder)  # a full disk names none
+            raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
     counts = json.loads((folder / "counts.json").read_text())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sempa_lightning.artifacts import naming
+
 _RECORD = np.dtype([("key", "V16"), ("logp", "<f8"), ("checksum", "<u4")])
 
 
@@ -43,7 +45,7 @@ class LogpCache:
         records = np.array([(key, logp, 0) for key, logp in new.items()], dtype=_RECORD)
         records["checksum"] = [_checksum(record) for record in records]
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._file.open("ab") as stream:
+        with naming(self._file), self._file.open("ab") as stream:
             stream.write(records.tobytes())
 
     def _read_news(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.sweeps.trial import Trial, recorded
+from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
 _PAUSE = 0.2
 # Seconds in which a process that is asked to end may write a checkpoint.
@@ -166,7 +166,7 @@ class _Attempt:
         earlier = recorded(run)
         if earlier.words != self._trial.words:
             raise UserError(f"{run.path} holds another trial, {' '.join(earlier.words)}: name a new folder")
-        if earlier.state in ("done", "pruned"):
+        if earlier.state in ENDED:
             return earlier
         # The sweep died before it could record what its trial had done.
         return earlier.became("done") if earlier.state == "running" and run.summary.is_file() else None

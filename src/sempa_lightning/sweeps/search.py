@@ -1,5 +1,6 @@
 """Trials that Optuna chooses; its study is a file in the sweep's folder, and its numbers are those of the runs."""
 
+import contextlib
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Direction, Trial
@@ -59,9 +60,22 @@ class Search:
         self._sampler = sampler
         self._seed = seed
         self._monitor = monitor
+        self._storage = storage
         self._study = _opened(storage, list(objectives.values()), pruner)
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say in one line what has become of the file meanwhile.
+
+        Raises:
+            UserError: Instead of what Optuna says of it.
+        """
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            raise _told(self._storage, error) from error
 
     def choices(self, space: Mapping[str, BaseDistribution], trials: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Choose a trial each time that one is asked for, until there are so many; those without an end come first.
@@ -122,10 +136,18 @@ def _opened(storage: Path, directions: list[Direction], pruner: BasePruner) -> o
             load_if_exists=True,
         )
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        raise UserError(
-            f"{storage} cannot be read ({str(error).splitlines()[0]}): remove it, and the runs beside it are taken as"
-            " trials of a new one"
-        ) from error
+        raise _told(storage, error) from error
+
+
+def _told(storage: Path, error: Exception) -> UserError:
+    """What Optuna, SQLAlchemy and SQLite say of the file of a study, in one line."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    reason = str(cause).splitlines()[0]
+    if isinstance(cause, OperationalError):  # a full disk, a lock, a missing permission: the file is not to blame
+        return UserError(f"{storage} cannot be used ({reason}): see to its disk, then resume the sweep")
+    return UserError(
+        f"{storage} cannot be read ({reason}): remove it, and the runs beside it are taken as trials of a new one"
+    )
 
 
 def _seed(seed: int, number: int) -> int:

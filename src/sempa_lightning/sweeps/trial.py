@@ -6,9 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from sempa_lightning.artifacts import RunDir, SweepDir, write_json
+from sempa_lightning.errors import UserError
 
 State = Literal["queued", "running", "done", "failed", "pruned"]
 Direction = Literal["maximize", "minimize"]
+
+# What is not run again.
+ENDED: tuple[State, ...] = ("done", "pruned")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,14 @@ class Trial:
 
 
 def objectives(maximize: Sequence[str], minimize: Sequence[str]) -> dict[str, Direction]:
-    """Keys of `summary.json`, each with the direction in which it is better."""
+    """Keys of `summary.json`, each with the direction in which it is better.
+
+    Raises:
+        UserError: If something else than a list is given.
+    """
+    for name, keys in {"maximize": maximize, "minimize": minimize}.items():
+        if isinstance(keys, str) or not isinstance(keys, Sequence):
+            raise UserError(f"sweep.{name}={keys} is no list: write sweep.{name}=[{keys}]")
     up: Direction = "maximize"
     down: Direction = "minimize"
     return {**dict.fromkeys(maximize, up), **dict.fromkeys(minimize, down)}

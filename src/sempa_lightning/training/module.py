@@ -89,6 +89,10 @@ class TrainingModule(LightningModule):
         if not any(parameter.requires_grad for parameter in self.policy.parameters()):
             raise UserError("no parameter of the policy is trainable: choose an adapter or full fine-tuning")
 
+    def on_train_start(self) -> None:
+        """Take no step where a run goes on from its last: Lightning would, if that is no multiple of the interval."""
+        self.trainer.should_stop |= self.global_step >= self.trainer.estimated_stepping_batches
+
     def training_step(self, step: StepBatch, _: int) -> None:
         """Accumulate the gradients of the step's micro-batches, clip, update."""
         optimizer: Any = self.optimizers()

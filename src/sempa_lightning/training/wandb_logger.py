@@ -2,10 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
@@ -74,27 +72,17 @@ def _begin(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (as above)
     """Begin a W&B run; offline, with a line that says why, where it cannot be online."""
     import wandb
 
-    why = "no API key (`wandb login`, or WANDB_API_KEY)"
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
         return wandb.init(**settings)
-    if _has_key():
-        try:
+    why = "no API key (`wandb login`, or WANDB_API_KEY)"
+    try:
+        if wandb.login(prompt=False, verify=False):
             return wandb.init(**settings)
-        except wandb.Error as error:
-            why = " ".join(str(error).split())
+    except wandb.Error as error:
+        why = " ".join(str(error).split())
     run = wandb.init(**settings, mode="offline")
     wandb.termlog(f"{why}: the run is logged offline")
     return run
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc().authenticators(str(host)) is not None
-    except (OSError, NetrcParseError):
-        return False
 
 
 def _earlier_id(run: RunDir) -> str | None:

@@ -1,5 +1,6 @@
 """Tokenised data on disk: found again by content, whole or not at all."""
 
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,19 @@ def test_an_error_leaves_nothing_behind(tmp_path):
 
     with pytest.raises(ValueError, match="broken row"):
         cached(tmp_path, "key", rows, FEATURES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_named_and_nothing_is_left_behind(tmp_path):
+    """A limit on the size of files stands for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as told:
+            cached(tmp_path, "key", lambda _: ({"number": number} for number in range(10_000)), FEATURES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.filename == str(tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Log-probabilities on disk: what is read is what was written, whatever happens to the files."""
 
+import resource
 import subprocess
 import sys
 
@@ -148,6 +149,20 @@ def test_what_is_damaged_is_written_again(folder):
     assert set(known(folder)) == {0, 2, 3, 4, 5, 6}
     write(folder)
     assert LogpCache(folder).get(KEYS) == LOGPS
+
+
+def test_a_disk_without_room_is_named(folder):
+    """A limit on the size of files stands for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as told:
+            write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (file,) = folder.iterdir()
+    assert told.value.filename == str(file)
+    assert set(known(folder)) <= {0, 1, 2}
 
 
 def test_keys_tell_apart_what_is_different():

@@ -1,6 +1,7 @@
 """Choices of Optuna that survive the process, pruning by hand arithmetic, and bad storage files."""
 
 import json
+import resource
 from functools import partial
 
 import optuna
@@ -162,3 +163,26 @@ def test_a_broken_storage_file(search, sweep, content):
     sweep.study.write_bytes(content)
     with pytest.raises(UserError, match=rf"^{sweep.study} cannot be read \(.*\): remove it, and the runs beside it "):
         search()
+
+
+
+def test_a_disk_that_fills_up_meanwhile(search, trial, sweep):
+    """A limit on the size of files stands for it."""
+    found, limits = search(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sweep.study.stat().st_size, limits[1]))
+    message = rf"^{sweep.study} cannot be used \(\(sqlite3.OperationalError\) .*\): see to its disk, then resume the sweep$"
+    try:
+        with pytest.raises(UserError, match=message), found.telling():
+            through(found, trial, 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    through(search(), trial, 3)
+    assert len(study(sweep).trials) >= 3
+
+
+def test_a_storage_file_that_breaks_meanwhile(search, trial, sweep):
+    found = search()
+    sweep.study.write_bytes(b"no database at all, far from it" * 50)
+    message = rf"^{sweep.study} cannot be read \(\(sqlite3.DatabaseError\) .*\): remove it, and the runs beside it "
+    with pytest.raises(UserError, match=message), found.telling():
+        through(found, trial, 3)

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.report import write_report
+from sempa_lightning.evaluation.report.charts.chart import drawn
 from sempa_lightning.evaluation.report.charts.trade import pareto
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -261,3 +263,16 @@ def test_the_same_folder_gives_the_same_page(report):
 def test_points_that_another_beats_are_not_in_front():
     points = [(1.0, 5.0), (2.0, 4.0), (1.5, 4.0), (3.0, 1.0), (3.0, 0.5)]
     assert pareto(points) == [(1.0, 5.0), (2.0, 4.0), (3.0, 1.0)]
+
+
+def test_numbers_beside_an_axis_are_whole():
+    """Not what is to be added to a number in the corner. Letters are drawn; what they spell stands in comments."""
+
+    def draw():
+        figure = Figure()
+        figure.add_subplot().plot([0, 1], [8268.52, 8268.54])
+        return figure
+
+    svg = drawn("Perplexity", draw).svg
+    assert "<!-- 8268.53" in svg
+    assert "<!-- +8" not in svg

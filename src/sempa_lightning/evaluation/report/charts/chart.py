@@ -21,6 +21,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": "#374151",
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.formatter.useoffset": False,  # "0.5" and, in a corner, "+8.268e3" would be read as 0.5
     "xtick.color": "#374151",
     "ytick.color": "#374151",
     "legend.frameon": False,
