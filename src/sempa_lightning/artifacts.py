@@ -384,8 +384,8 @@ class SweepDir:
         """Write down what the command asks, or make sure that a resumed sweep is asked the same.
 
         Raises:
-            UserError: If the folder holds another sweep, one that is not to be resumed, or numbered folders of something
-                else, which its runs would begin by emptying.
+            UserError: If the folder holds another sweep, one that is not to be resumed, or numbered folders of
+                something else, which its runs would begin by emptying.
         """
         if not self.words.is_file():
             if self.path.is_dir() and (taken := [path.name for path in self._folders if path.name.isdigit()]):

@@ -276,9 +276,9 @@ def _message(error: BaseException) -> str | None:
 
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, (UserError, OSError)):
         error = error.__cause__
-    if isinstance(error, (InstantiationException, RuntimeError, ValueError)):
-        if (message := _group_message(str(error))) is not None:
-            return message
+    told_by_torch = (InstantiationException, RuntimeError, ValueError)
+    if isinstance(error, told_by_torch) and (message := _group_message(str(error))) is not None:
+        return message
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     if isinstance(error, OSError):
