@@ -170,7 +170,7 @@ def test_a_disk_that_fills_up_meanwhile(search, trial, sweep):
     """A limit on the size of files stands for it."""
     found, limits = search(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (sweep.study.stat().st_size, limits[1]))
-    message = rf"^{sweep.study} cannot be used \(\(sqlite3.OperationalError\) .*\): see to its disk, then resume the sweep$"
+    message = rf"^{sweep.study} cannot be used \(\(sqlite3.OperationalError\) .*\): see to its disk, then resume"
     try:
         with pytest.raises(UserError, match=message), found.telling():
             through(found, trial, 100)
