@@ -1,6 +1,7 @@
 """W&B: one run of it for each run folder, online where it can be and offline elsewhere."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,15 @@ def _begin(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (as above)
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
         return wandb.init(**settings)
     why = "no API key (`wandb login`, or WANDB_API_KEY)"
+    folder = Path(settings["dir"]) / "wandb"
+    there = {*folder.glob("run-*")}
     try:
         if wandb.login(prompt=False, verify=False):
             return wandb.init(**settings)
     except wandb.Error as error:
         why = " ".join(str(error).split())
+    for left in {*folder.glob("run-*")} - there:  # `wandb sync` of the folder would upload it as a run of its own
+        shutil.rmtree(left, ignore_errors=True)
     run = wandb.init(**settings, mode="offline")
     wandb.termlog(f"{why}: the run is logged offline")
     return run
