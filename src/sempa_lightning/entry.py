@@ -105,11 +105,15 @@ def telling_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopping_on_signals(run: RunDir) -> Iterator[None]:
-    """Let a signal end a run with a line that says how to go on, and with exit code `STOPPED`.
+def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterator[None]:
+    """Let a signal end a run or a synthesis with a line that says how to go on, and with exit code `STOPPED`.
 
     At once, but for a step of the training that is under way (see `StopBetweenSteps`). Of several processes only the
     first tells; the others exit with 0, for Lightning would kill the first one otherwise.
+
+    Args:
+        folder: What `resume` would name.
+        can_resume: Whether it holds by now what can be gone on with.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -125,8 +129,7 @@ def stopping_on_signals(run: RunDir) -> Iterator[None]:
             raise
         if not is_first_process():
             sys.exit(0)
-        can_resume = bool(run.resumable_checkpoints)
-        how = f"resume={run.path} goes on" if can_resume else "there is no checkpoint yet, start the run again"
+        how = f"resume={folder} goes on" if can_resume() else "there is nothing to go on with yet, start again"
         sys.stdout.write(f"stopped: {how}\n")
         sys.exit(STOPPED)
     finally:

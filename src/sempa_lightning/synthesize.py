@@ -13,6 +13,7 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
+    stopping_on_signals,
     telling_errors,
 )
 from sempa_lightning.errors import UserError
@@ -137,9 +138,12 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     """Hydra's door."""
     with telling_errors():
         if cfg.resume is None:
-            synthesize(composed(cfg))
+            cfg = composed(cfg)
         else:
-            synthesize(resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",)))
+            cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",))
+        folder = SynthesisDir(cfg.paths.run_dir)
+        with stopping_on_signals(folder.path, lambda: folder.begun):
+            synthesize(cfg)
 
 
 if __name__ == "__main__":

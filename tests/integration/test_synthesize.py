@@ -124,6 +124,21 @@ def test_a_killed_synthesis_goes_on_and_ends_with_the_same_bytes(whole, synthesi
     assert content(folder) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_synthesis_tells_how_to_go_on(file, tmp_path, number):
+    folder = SynthesisDir(tmp_path / "stopped")
+    words = [*TINY, f"sentences={file}", f"hydra.run.dir={folder.path}", "part_size=1", "outputs_per_prompt=20"]
+    call = [sys.executable, "-m", "sempa_lightning.synthesize", *words]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not folder.part(0).is_file() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (75, "")
+    assert stdout.endswith(f"stopped: resume={folder.path} goes on\n")
+    assert not folder.rows.exists()
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
