@@ -84,7 +84,7 @@ def test_no_row_is_short_enough(told):
         ("+loss.gamma=1", "gamma"),
         ("loss._target_=sempa_lightning.losses.plackett_lace.PlackettLuce", "plackett_lace"),
         ("loss.beta=-0.1", "loss.beta=-0.1 is not above 0"),
-        ("trainer=gpu", "gpu"),
+        ("trainer=gpu", "no GPU is here that torch can use: choose trainer=cpu"),
         ("trainer.precision=12", "12"),
         ("adapter=saved", "adapter.path"),
         ("adapter=none", "reference=frozen"),
