@@ -3,7 +3,8 @@
 python experiments/tradeoff/curves.py FOLDER --by KEY… [--budget 0.1] [--out FOLDER]
 
 FOLDER holds runs of `callbacks=kl_budget`, which look at dev STS and at KL from the reference on general text. Runs
-whose configs agree in the keys are seeds of one row. Writes `curves.json` and `curves.md`.
+that agree in the keys, as a sweep chose them or else in their configs, are seeds of one row. Writes `curves.json` and
+`curves.md`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from sempa_lightning.entry import telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.report.metric import Display
 from sempa_lightning.evaluation.report.table import value_cell
+from sempa_lightning.sweeps.trial import recorded
 
 KL = "eval/generation/dev/kl"
 SHOWN = {
@@ -40,7 +42,9 @@ def read_curves(folder: Path, by: Sequence[str], budget: float) -> dict[str, See
     folders = {path.parent for path in folder.rglob("metrics.jsonl")}
     for run in map(RunDir, sorted(folders, key=lambda path: (len(path.name), path))):  # 10 comes after 9
         config = run.read_config()
-        name, seed = ", ".join(setting(config, key) for key in by), setting(config, "seed")
+        chosen = recorded(run).chosen if run.trial.is_file() else {}
+        name = ", ".join(chosen.get(key) or setting(config, key) for key in by)
+        seed = setting(config, "seed")
         if seed in rows.setdefault(name, {}):
             raise UserError(f"{run.path} is the second run of {name} with seed {seed}: tell them apart by more keys")
         probes = [line for line in run.read_metrics() if config["monitor"] in line and KL in line]

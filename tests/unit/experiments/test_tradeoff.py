@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.sweeps.trial import Trial
 
 SCRIPTS = Path(__file__).parents[3] / "experiments" / "tradeoff"
 STS = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick")
@@ -211,6 +213,15 @@ def test_a_row_of_curves_is_the_mean_of_its_seeds(curves, tmp_path):
     ]
     with pytest.raises(UserError, match=r"1\.0_0 is the second run of eval"):
         curves.read_curves(tmp_path, ["monitor"], budget=0.1)
+
+
+def test_a_group_of_the_config_is_called_as_the_sweep_chose_it(curves, tmp_path):
+    for number, name in enumerate(("generate", "rewrite")):
+        write_probes(tmp_path, 0.1, number, [(0.25, 0.05)])
+        run = RunDir((tmp_path / f"0.1_{number}").rename(tmp_path / str(number)))
+        Trial(run, (), {"prompt": name}).became("done")
+    assert list(curves.read_curves(tmp_path, ["prompt"], budget=0.1)) == ["generate", "rewrite"]
+    assert list(curves.read_curves(tmp_path, ["prompt", "loss.beta"], budget=0.1)) == ["generate, 0.1", "rewrite, 0.1"]
 
 
 def test_runs_without_probes_of_both_sides_are_named(curves, tmp_path):
