@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,6 +15,7 @@ from sempa_lightning.entry import (
     conf_dir,
     instantiate,
     run_main,
+    stopping_on_signals,
     subjects_of,
     telling_errors,
     with_saved,
@@ -36,7 +38,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
     from rich.console import Console
 
     from sempa_lightning.data.hard_negatives import Embedded, Window, distinct_sentences, mined_rows
-    from sempa_lightning.data.load import load_rows
+    from sempa_lightning.data.load import CleanRows
     from sempa_lightning.evaluation.runner import bars, tracker
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.setup import quieten
@@ -48,8 +50,8 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
         raise UserError(f"number={cfg.number} is not a whole number above 0")
     sources = {"train": instantiate(cfg.data.train), "dev": instantiate(cfg.data.dev)}
     limits = {"group": cfg.data.group, "max_rows": cfg.data.max_rows, "max_rejected": cfg.data.max_rejected}
-    read = {part: load_rows(source, **limits, need_rejected=False) for part, source in sources.items()}
-    parts = {part: rows for part, (rows, _) in read.items()}
+    read = {part: CleanRows(source, **limits, need_rejected=False) for part, source in sources.items()}
+    parts = {part: list(rows) for part, rows in read.items()}
     folder.begin(OmegaConf.to_yaml(cfg))
     console.print(f"folder: {folder.path}", soft_wrap=True)
     pool = distinct_sentences(parts["train"])
@@ -64,7 +66,9 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
             )
             for part, rows in parts.items()
         }
-    counts = {part: {"data": read[part][1].as_dict(), **mined.as_dict(_SHOWN_ROWS)} for part, mined in found.items()}
+    counts = {
+        part: {"data": read[part].counts.as_dict(), **mined.as_dict(_SHOWN_ROWS)} for part, mined in found.items()
+    }
     if empty := [part for part, mined in found.items() if not mined.rows]:
         left_out = counts[empty[0]]["left_out"]
         raise UserError(
@@ -124,7 +128,9 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
     with telling_errors():
-        mine(composed(cfg, list(HydraConfig.get().overrides.task)))
+        cfg = composed(cfg, list(HydraConfig.get().overrides.task))
+        with stopping_on_signals(Path(cfg.paths.run_dir), lambda: False):
+            mine(cfg)
 
 
 if __name__ == "__main__":

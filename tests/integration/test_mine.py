@@ -1,10 +1,12 @@
 """The mine command: from a run or a model to rows that train as they are."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
+from sempa_lightning.data.hard_negatives import Embedded
 from sempa_lightning.models.reading import Reading
 
 
@@ -87,6 +89,13 @@ def test_a_second_call_reads_no_sentence_again(mined, mine_here, words, tmp_path
     assert done.returncode == 0, done.stderr
     for part in ("train", "dev"):
         assert read(tmp_path / f"{part}.jsonl") == read(mined[0] / f"{part}.jsonl")
+
+
+def test_a_signal_ends_it_with_a_line(mine_here, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedded, "of", lambda *_: signal.raise_signal(signal.SIGTERM))
+    done = mine_here(*words, f"hydra.run.dir={tmp_path}")
+    assert (done.returncode, done.stderr) == (75, "")
+    assert done.stdout.endswith("stopped: there is nothing to go on with yet, start again\n")
 
 
 def test_a_model_and_pairs_without_rejected(mine_here, tiny_base, tmp_path):

@@ -12,15 +12,30 @@ from typing import Any
 import datasets
 
 
-def content_hash(*parts: str | bytes) -> str:
-    """Hash texts, in order, into 32 hexadecimal digits; where one part ends and the next begins matters."""
-    digest = hashlib.sha256()
-    for part in parts:
+class ContentHash:
+    """Hashes texts as they come, into 32 hexadecimal digits; where one part ends and the next begins matters."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, part: str | bytes) -> None:
+        """Take the next part."""
         # JSON can hold half of a surrogate pair; such text is cleaned out later, but has a hash before.
         encoded = part.encode(errors="surrogatepass") if isinstance(part, str) else part
-        digest.update(f"{len(encoded)}:".encode())
-        digest.update(encoded)
-    return digest.hexdigest()[:32]
+        self._digest.update(f"{len(encoded)}:".encode())
+        self._digest.update(encoded)
+
+    def __str__(self) -> str:
+        """The digits."""
+        return self._digest.hexdigest()[:32]
+
+
+def content_hash(*parts: str | bytes) -> str:
+    """Hash texts, in order (see `ContentHash`)."""
+    digest = ContentHash()
+    for part in parts:
+        digest.add(part)
+    return str(digest)
 
 
 def tokenizer_content(tokenizer: Any) -> str:  # noqa: ANN401 (transformers types no backend)

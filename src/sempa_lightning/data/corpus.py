@@ -1,5 +1,6 @@
 """Plain text cut into blocks of equal length, for next-token training."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypedDict
@@ -10,7 +11,7 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
-from sempa_lightning.data.cache import cached, content_hash, tokenizer_content
+from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.errors import UserError
 from sempa_lightning.types import TextBatch
@@ -47,7 +48,7 @@ class CorpusDataModule(LightningDataModule):
     """Documents joined by the end token and cut into blocks; the first `val_documents` are held out.
 
     Args:
-        texts: Documents.
+        texts: Documents, read anew by each pass.
         tokenizer: Turns them into ids; a document ends with its end token.
         rewrite: Applied to each training document; null leaves them.
         block_size: Tokens of a block.
@@ -106,29 +107,43 @@ class CorpusDataModule(LightningDataModule):
         """Read both splits from the cache, building what is not there."""
         if self._blocks:
             return
-        documents = list(islice(self._texts, self._max_documents))
-        if len(documents) <= self._val_documents:
+        self._blocks = {split: self._read(split) for split in ("val", "train")}
+
+    def _documents(self, split: str) -> Iterator[str]:
+        texts = iter(islice(self._texts, self._max_documents))
+        held_out = islice(texts, self._val_documents)
+        if split == "val":
+            return held_out
+        deque(held_out, maxlen=0)
+        return texts if self._rewrite is None else map(self._rewrite, texts)
+
+    def _hashed(self, split: str, key: ContentHash) -> Iterator[str]:
+        """Documents, as they are added to the hash of all that token ids follow from."""
+        for part in (split, str(self._block_size), tokenizer_content(self._tokenizer)):
+            key.add(part)
+        for document in self._documents(split):
+            key.add(document)
+            yield document
+
+    def _read(self, split: str) -> datasets.Dataset:
+        key = ContentHash()
+        number = sum(1 for _ in self._hashed(split, key))
+        if split == "train" and not number:
+            number = sum(1 for _ in self._documents("val"))
             raise UserError(
-                f"{len(documents)} documents cannot give {self._val_documents} held-out ones and a training"
+                f"{number} documents cannot give {self._val_documents} held-out ones and a training"
                 " set; lower data.val_documents or give more text"
             )
-        val, train = documents[: self._val_documents], documents[self._val_documents :]
-        if self._rewrite is not None:
-            train = [self._rewrite(document) for document in train]
-        splits = {"val": val, "train": train}
-        self._blocks = {split: self._read(split, part) for split, part in splits.items()}
-
-    def _read(self, split: str, documents: list[str]) -> datasets.Dataset:
-        key = content_hash(split, str(self._block_size), tokenizer_content(self._tokenizer), *documents)
         features = datasets.Features(
             {"id": datasets.Value("string"), "input_ids": datasets.List(datasets.Value("int32"))}
         )
-        blocks, _ = cached(self._cache_dir, key, lambda _: self._cut(split, documents), features)
+        blocks, _ = cached(self._cache_dir, str(key), lambda _: self._cut(split, str(key)), features)
         return blocks
 
-    def _cut(self, split: str, documents: list[str]) -> Iterator[dict[str, Any]]:
-        end = self._tokenizer.eos_token_id
-        batches = (documents[start : start + 64] for start in range(0, len(documents), 64))
+    def _cut(self, split: str, expected: str) -> Iterator[dict[str, Any]]:
+        end, key = self._tokenizer.eos_token_id, ContentHash()
+        documents = self._hashed(split, key)
+        batches = iter(lambda: list(islice(documents, 64)), [])
         encoded = chain.from_iterable(
             self._tokenizer(batch, add_special_tokens=False)["input_ids"] for batch in batches
         )
@@ -137,6 +152,8 @@ class CorpusDataModule(LightningDataModule):
         while len(block := list(islice(stream, self._block_size))) == self._block_size:
             yield {"id": f"{split} block {number}", "input_ids": block}
             number += 1
+        if str(key) != expected:
+            raise UserError("the texts changed while they were read: start again when they are complete")
 
     def train_dataloader(self) -> StepLoader:
         """Optimiser steps."""

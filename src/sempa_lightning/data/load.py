@@ -1,12 +1,12 @@
 """From a source to clean rows, with an account of what became of each record."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from sempa_lightning.data.cache import content_hash
+from sempa_lightning.data.cache import ContentHash
 from sempa_lightning.data.clean import REJECTED, clean
 from sempa_lightning.data.group import group_by_anchor
 from sempa_lightning.data.rows import Row, RowSource
@@ -55,41 +55,47 @@ class Counts:
         """Plain values, for JSON."""
         return {**asdict(self), "candidates": {str(size): rows for size, rows in self.candidates.items()}}
 
-    def without(self, dropped: Mapping[str, int], rows: Sequence[Row]) -> "Counts":
+    def without(self, dropped: Mapping[str, int], rows: Iterable[Row]) -> "Counts":
         """Account for rows that were left out later; `rows` are those that are still kept."""
-        return count(rows, self.read, self.merged, {**self.dropped, **dropped}, self.dropped_rejected)
+        kept = _Kept()
+        for row in rows:
+            kept.add(row)
+        return kept.counts(self.read, self.merged, {**self.dropped, **dropped}, self.dropped_rejected)
 
 
-def count(
-    rows: Sequence[Row],
-    read: int,
-    merged: int,
-    dropped: Mapping[str, int],
-    dropped_rejected: Mapping[str, int],
-) -> Counts:
-    """Count the kept rows and put the numbers beside those of the rows that were not."""
-    sizes = Counter(len(row.chosen) + len(row.rejected) for row in rows)
-    return Counts(
-        read=read,
-        kept=len(rows),
-        merged=merged,
-        dropped=dropped,
-        dropped_rejected=dropped_rejected,
-        anchors=len({row.anchor for row in rows}),
-        candidates=dict(sorted(sizes.items())),
-        fingerprint=content_hash(*(row.id for row in rows)),
-    )
+class _Kept:
+    """What is told of the rows that are kept, without keeping them."""
+
+    def __init__(self) -> None:
+        self._sizes: Counter[int] = Counter()
+        self._anchors: set[int] = set()  # hashes, which take a fraction of the memory
+        self._ids = ContentHash()
+
+    def add(self, row: Row) -> None:
+        """Take the next row."""
+        self._sizes[len(row.chosen) + len(row.rejected)] += 1
+        self._anchors.add(hash(row.anchor))
+        self._ids.add(row.id)
+
+    def counts(self, read: int, merged: int, dropped: Mapping[str, int], dropped_rejected: Mapping[str, int]) -> Counts:
+        """These numbers beside those of the rows that are not kept."""
+        return Counts(
+            read=read,
+            kept=self._sizes.total(),
+            merged=merged,
+            dropped=dropped,
+            dropped_rejected=dropped_rejected,
+            anchors=len(self._anchors),
+            candidates=dict(sorted(self._sizes.items())),
+            fingerprint=str(self._ids),
+        )
 
 
-def load_rows(
-    source: RowSource,
-    *,
-    group: bool,
-    max_rows: int | None = None,
-    max_rejected: int | None = None,
-    need_rejected: bool = True,
-) -> tuple[list[Row], Counts]:
-    """Read, clean and, if `group`, merge the rows of one anchor.
+class CleanRows:
+    """The usable rows of a source, merged if `group`; each pass reads and cleans them anew.
+
+    A pass holds a hash of each row, no more, so that a source may be larger than memory; but for `group`, which takes
+    all rows at once.
 
     Args:
         source: Where the rows come from.
@@ -99,35 +105,72 @@ def load_rows(
         need_rejected: Whether rows without a rejected candidate are left out.
 
     Raises:
-        UserError: If `max_rejected` is not a whole number above 0, the source cannot be read, or no row is usable.
+        UserError: If `max_rejected` is not a whole number above 0; by a pass, if the source cannot be read or no row is
+            usable.
     """
-    if max_rejected is not None and not (isinstance(max_rejected, int) and max_rejected > 0):
-        raise UserError(f"data.max_rejected={max_rejected} is not a whole number above 0")
-    read = 0
 
-    def counted() -> Iterator[Row]:
-        nonlocal read
-        for row in islice(source, max_rows):
-            read += 1
-            yield row
+    def __init__(
+        self,
+        source: RowSource,
+        *,
+        group: bool,
+        max_rows: int | None = None,
+        max_rejected: int | None = None,
+        need_rejected: bool = True,
+    ) -> None:
+        if max_rejected is not None and not (isinstance(max_rejected, int) and max_rejected > 0):
+            raise UserError(f"data.max_rejected={max_rejected} is not a whole number above 0")
+        self._source = source
+        self._group = group
+        self._max_rows = max_rows
+        self._max_rejected = max_rejected
+        self._need_rejected = need_rejected
+        self._counts: Counts | None = None
 
-    reasons: Counter[str] = Counter()
-    cleaned = list(clean(counted(), reasons, need_rejected=need_rejected))
-    rows = group_by_anchor(cleaned, need_rejected=need_rejected) if group else cleaned
-    if surplus := sum(len(row.rejected[max_rejected:]) for row in rows) if max_rejected else 0:
-        reasons[f"{REJECTED}beyond the first {max_rejected}"] = surplus
-        rows = [replace(row, rejected=row.rejected[:max_rejected]) for row in rows]
-    distinct = len({(row.anchor, row.chosen) for row in cleaned}) if group else len(cleaned)
-    if contradicted := distinct - len(rows):
-        reasons["every rejected is chosen for the same anchor elsewhere"] = contradicted
-    singles = {reason: number for reason, number in reasons.items() if reason.startswith(REJECTED)}
-    counts = count(
-        rows,
-        read,
-        merged=len(cleaned) - distinct,
-        dropped={reason: number for reason, number in reasons.items() if reason not in singles},
-        dropped_rejected={reason.removeprefix(REJECTED): number for reason, number in singles.items()},
-    )
-    if not rows:
-        raise UserError(f"no usable row in the data: {counts}")
-    return rows, counts
+    @property
+    def counts(self) -> Counts:
+        """What became of each record in the last full pass; there must have been one."""
+        assert self._counts is not None
+        return self._counts
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows in their order."""
+        kept, reasons, merged, read = _Kept(), Counter[str](), 0, 0
+
+        def counted() -> Iterator[Row]:
+            nonlocal read
+            for row in islice(self._source, self._max_rows):
+                read += 1
+                yield row
+
+        rows = clean(counted(), reasons, need_rejected=self._need_rejected)
+        if self._group:
+            rows, merged = self._grouped(list(rows), reasons)
+        for row in rows:
+            cut = self._cut(row, reasons)
+            kept.add(cut)
+            yield cut
+        singles = {reason: number for reason, number in reasons.items() if reason.startswith(REJECTED)}
+        self._counts = kept.counts(
+            read,
+            merged,
+            dropped={reason: number for reason, number in reasons.items() if reason not in singles},
+            dropped_rejected={reason.removeprefix(REJECTED): number for reason, number in singles.items()},
+        )
+        if not self._counts.kept:
+            raise UserError(f"no usable row in the data: {self._counts}")
+
+    def _grouped(self, cleaned: list[Row], reasons: Counter[str]) -> tuple[Iterator[Row], int]:
+        """The rows of each anchor brought together, and how many became part of another."""
+        rows = group_by_anchor(cleaned, need_rejected=self._need_rejected)
+        distinct = len({(row.anchor, row.chosen) for row in cleaned})
+        if contradicted := distinct - len(rows):
+            reasons["every rejected is chosen for the same anchor elsewhere"] = contradicted
+        return iter(rows), len(cleaned) - distinct
+
+    def _cut(self, row: Row, reasons: Counter[str]) -> Row:
+        """The row with as many rejected as it may have."""
+        if not (self._max_rejected and row.rejected[self._max_rejected :]):
+            return row
+        reasons[f"{REJECTED}beyond the first {self._max_rejected}"] += len(row.rejected) - self._max_rejected
+        return replace(row, rejected=row.rejected[: self._max_rejected])

@@ -50,7 +50,7 @@ class Negatives:
         """Check both."""
         if not isinstance(self.given, bool):
             raise UserError(f"data.negatives.given={self.given} is neither true nor false")
-        if not isinstance(self.in_batch, int) or self.in_batch < 0:
+        if type(self.in_batch) is not int or self.in_batch < 0:  # true is an int, too
             raise UserError(f"data.negatives.in_batch={self.in_batch} is not a whole number from 0 on")
 
     def __call__(self, rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:

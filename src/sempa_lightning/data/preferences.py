@@ -1,7 +1,7 @@
 """Preference rows, cleaned, tokenised once and cut into optimiser steps."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Literal
@@ -11,8 +11,8 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
-from sempa_lightning.data.cache import cached, content_hash, tokenizer_content
-from sempa_lightning.data.load import Counts, load_rows
+from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
+from sempa_lightning.data.load import CleanRows, Counts
 from sempa_lightning.data.negatives import Negatives, candidate_counts
 from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
@@ -202,7 +202,7 @@ class PreferenceDataModule(LightningDataModule):
         self._counts = {part: counts for part, (_, counts) in parts.items()}
 
     def _read(self, part: str) -> tuple[TokenizedRows, Counts]:
-        rows, counts = load_rows(
+        rows = CleanRows(
             self._sources[part],
             group=self._group,
             max_rows=self._max_rows,
@@ -215,9 +215,10 @@ class PreferenceDataModule(LightningDataModule):
             lambda dropped: self._records(rows, dropped),
             _FEATURES,
         )
+        counts = rows.counts
         if dropped:
             kept = set(dataset["id"])
-            counts = counts.without(dropped, [row for row in rows if row.id in kept])
+            counts = counts.without(dropped, (row for row in rows if row.id in kept))
         if not counts.kept:
             raise UserError(f"no row is left after tokenising: {counts}; raise data.max_length or change prompt")
         self._check_last_step(part, counts.kept)
@@ -232,8 +233,11 @@ class PreferenceDataModule(LightningDataModule):
                 f" from: set data.batch_size to another number than {size}"
             )
 
-    def _records(self, rows: list[Row], dropped: Counter[str]) -> Iterator[dict[str, Any]]:
-        return ({name: getattr(row, name) for name in _FEATURES} for row in self._tokenize(rows, dropped))
+    def _records(self, rows: CleanRows, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
+        before = rows.counts.fingerprint
+        yield from ({name: getattr(row, name) for name in _FEATURES} for row in self._tokenize(rows, dropped))
+        if rows.counts.fingerprint != before:
+            raise UserError("the data changed while they were read: start again when they are complete")
 
     def train_dataloader(self) -> StepLoader:
         """Optimiser steps."""
@@ -244,20 +248,21 @@ class PreferenceDataModule(LightningDataModule):
         return self._loaders.val(self._rows["dev"], self.trainer)
 
 
-def _key(rows: list[Row], tokenize: RowTokenizer) -> str:
+def _key(rows: Iterable[Row], tokenize: RowTokenizer) -> str:
     """Hash everything that the token ids follow from, and nothing else."""
-    return content_hash(
+    readout, key = tokenize.readout, ContentHash()
+    for part in (
         *_FEATURES,  # another version has other columns
         tokenizer_content(tokenize.tokenizer),
         repr(tokenize.template),
         tokenize.template.prompt(tokenize.tokenizer, ""),  # some chat templates write today's date
         str(tokenize.max_length),
         tokenize.unfit,
-        *(row.id for row in rows),
-        *_readout_content(rows, tokenize.readout),
-    )
-
-
-def _readout_content(rows: list[Row], readout: Readout | None) -> list[str]:
-    """What sentence ids follow from: the template, and what pre-processing makes of the rows."""
-    return [] if readout is None else [repr(readout.template), *(readout.preprocess(row.anchor) for row in rows)]
+        repr(readout and readout.template),
+    ):
+        key.add(part)
+    for row in rows:
+        key.add(row.id)
+        if readout is not None:
+            key.add(readout.preprocess(row.anchor))
+    return str(key)

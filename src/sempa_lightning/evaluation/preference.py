@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from sempa_lightning.data.load import load_rows
+from sempa_lightning.data.load import CleanRows
 from sempa_lightning.data.rows import RowSource
 from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
@@ -45,7 +45,7 @@ class PreferenceAccuracy:
     @torch.no_grad()
     def run(self, subject: Subject, progress: Progress) -> Measurement:
         """Score all candidates; an item is an anchor."""
-        rows, _ = load_rows(self._rows, group=False, max_rows=self._max_rows)
+        rows = CleanRows(self._rows, group=False, max_rows=self._max_rows)
         tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
         tokenized = sorted(tokenize(rows, Counter()), key=lambda row: len(row.prompt_ids))
         device = device_of(subject.model)

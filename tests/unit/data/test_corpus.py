@@ -11,7 +11,7 @@ BLOCK = 16
 
 @pytest.fixture
 def corpus(sentences, tiny_tokenizer, tmp_path):
-    def make(rewrite=None, **changes):
+    def make(rewrite=None, texts=None, **changes):
         keys = {
             "block_size": BLOCK,
             "batch_size": 4,
@@ -20,7 +20,7 @@ def corpus(sentences, tiny_tokenizer, tmp_path):
             "max_documents": 60,
         }
         keys |= {"seed": 0, "num_workers": 0, "cache_dir": str(tmp_path)} | changes
-        module = CorpusDataModule(sentences, tiny_tokenizer, rewrite, **keys)
+        module = CorpusDataModule(texts or sentences, tiny_tokenizer, rewrite, **keys)
         module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         module.setup("fit")
         return module
@@ -64,3 +64,16 @@ def test_only_training_documents_are_rewritten(corpus):
 def test_too_few_documents(corpus):
     with pytest.raises(UserError, match="60 documents cannot give 60 held-out ones"):
         corpus(val_documents=60)
+
+
+def test_texts_that_change_while_they_are_read_leave_nothing_in_the_cache(corpus, sentences, tmp_path):
+    class Growing:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter(sentences[: 50 + self.passes])
+
+    with pytest.raises(UserError, match="the texts changed while they were read"):
+        corpus(texts=Growing())
+    assert len(list((tmp_path / "blocks").iterdir())) == 1, "those held out are the same"

@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from sempa_lightning.assets import local_path
-from sempa_lightning.data.load import load_rows
+from sempa_lightning.data.load import CleanRows
 from sempa_lightning.data.rows import Row
 from sempa_lightning.data.sources.triplets import Triplets
 from sempa_lightning.data.table import FileTable
@@ -26,9 +26,10 @@ WORD = re.compile(r"[a-z0-9']+")
 def rows_of(part: str) -> list[Row]:
     table = FileTable(f"pkg://sempa_lightning/assets/demo/{part}.jsonl")
     source = Triplets(table, anchor="anchor", chosen="chosen", rejected="rejected")
-    rows, counts = load_rows(source, group=False)
-    assert counts.read == counts.kept, f"cleaning takes rows out of {part}: {counts}"
-    return rows
+    rows = CleanRows(source, group=False)
+    kept = list(rows)
+    assert rows.counts.read == rows.counts.kept, f"cleaning takes rows out of {part}: {rows.counts}"
+    return kept
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,23 @@
 
 import json
 import os
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from sempa_lightning.data.load import load_rows
+from sempa_lightning.data.load import CleanRows
 from sempa_lightning.data.rows import Row
 from sempa_lightning.data.sources.triplets import Triplets
 from sempa_lightning.data.table import FileTable
 from sempa_lightning.errors import UserError
+
+
+def load(source, **settings):
+    """The rows, and what became of each record."""
+    rows = CleanRows(source, **settings)
+    return list(rows), rows.counts
 
 
 def source(tmp_path: Path, *records: tuple[str, str, str]) -> Triplets:
@@ -34,7 +41,7 @@ RECORDS = [
 
 
 def test_account_without_grouping(tmp_path):
-    rows, counts = load_rows(source(tmp_path, *RECORDS), group=False)
+    rows, counts = load(source(tmp_path, *RECORDS), group=False)
     assert [row.anchor for row in rows] == ["a", "a", "d", "d", "g"]
     assert counts.as_dict() == {
         "read": 8,
@@ -49,7 +56,7 @@ def test_account_without_grouping(tmp_path):
 
 
 def test_account_with_grouping_in_one_line(tmp_path):
-    rows, counts = load_rows(source(tmp_path, *RECORDS), group=True)
+    rows, counts = load(source(tmp_path, *RECORDS), group=True)
     assert rows == [Row("a", ("b",), ("x", "y")), Row("g", ("h",), ("i",))]
     assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values())
     assert str(counts) == (
@@ -60,17 +67,17 @@ def test_account_with_grouping_in_one_line(tmp_path):
 
 
 def test_max_rows_counts_rows_read(tmp_path):
-    _, counts = load_rows(source(tmp_path, *RECORDS), group=False, max_rows=3)
+    _, counts = load(source(tmp_path, *RECORDS), group=False, max_rows=3)
     assert (counts.read, counts.kept) == (3, 2)
 
 
 def test_max_rejected_keeps_the_first_after_grouping_and_counts_the_others(tmp_path):
     records = [("a", "b", rejected) for rejected in "xyz"] + [("d", "e", "f")]
-    rows, counts = load_rows(source(tmp_path, *records), group=True, max_rejected=2)
+    rows, counts = load(source(tmp_path, *records), group=True, max_rejected=2)
     assert [row.rejected for row in rows] == [("x", "y"), ("f",)]
     assert counts.candidates == {2: 1, 3: 1}
     assert str(counts).endswith("; rejected candidates dropped: 1 beyond the first 2")
-    all_rows, all_counts = load_rows(source(tmp_path, *records), group=True, max_rejected=3)
+    all_rows, all_counts = load(source(tmp_path, *records), group=True, max_rejected=3)
     assert (all_rows[0].rejected, all_counts.dropped_rejected) == (("x", "y", "z"), {})
     assert rows[0].id != all_rows[0].id, "a shorter list is another row"
 
@@ -78,18 +85,18 @@ def test_max_rejected_keeps_the_first_after_grouping_and_counts_the_others(tmp_p
 @pytest.mark.parametrize("number", [0, -1])
 def test_max_rejected_must_be_a_number(tmp_path, number):
     with pytest.raises(UserError, match=f"data.max_rejected={number}"):
-        load_rows(source(tmp_path, *RECORDS), group=False, max_rejected=number)
+        load(source(tmp_path, *RECORDS), group=False, max_rejected=number)
 
 
 def test_fingerprint_follows_text_and_order(tmp_path):
-    same = [load_rows(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"]
-    other = load_rows(source(tmp_path, ("d", "e", "f"), ("a", "b", "c")), group=True)[1].fingerprint
+    same = [load(source(tmp_path, ("a", "b", "c"), ("d", "e", "f")), group=True)[1].fingerprint for _ in "12"]
+    other = load(source(tmp_path, ("d", "e", "f"), ("a", "b", "c")), group=True)[1].fingerprint
     assert same[0] == same[1] != other
 
 
 def test_nothing_left_lists_the_reasons(tmp_path):
     with pytest.raises(UserError, match=r"no usable row in the data: 2 rows read, 0 kept.*1 chosen is nan"):
-        load_rows(source(tmp_path, ("a", "nan", "b"), ("a", "b", "b")), group=True)
+        load(source(tmp_path, ("a", "nan", "b"), ("a", "b", "b")), group=True)
 
 
 @pytest.mark.real_data
@@ -97,7 +104,7 @@ def test_nothing_left_lists_the_reasons(tmp_path):
 def test_nli_triplets():
     file = Path(os.environ["SEMPA_DATA_DIR"]) / "nli" / "nli_triplets.jsonl"
     triplets = Triplets(FileTable(str(file)), anchor="premise", chosen="entailment", rejected="contradiction")
-    rows, counts = load_rows(triplets, group=True)
+    rows, counts = load(triplets, group=True)
     assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values()) == 15887
 
     records = [json.loads(line) for line in file.read_text().splitlines()]
@@ -121,10 +128,31 @@ def test_nli_triplets():
 
 
 def test_rows_without_rejected_count_as_kept_where_none_is_needed(tmp_path):
-    rows, counts = load_rows(source(tmp_path, *RECORDS), group=True, need_rejected=False)
+    rows, counts = load(source(tmp_path, *RECORDS), group=True, need_rejected=False)
     assert rows == [
         Row("a", ("b",), ("x", "y")), Row("a", ("c",), ("x", "y")), Row("d", ("e",), ()), Row("d", ("f",), ()),
         Row("g", ("h",), ("i",)),
     ]  # fmt: skip
     assert counts.read == counts.kept + counts.merged + sum(counts.dropped.values())
     assert counts.as_dict()["candidates"] == {"1": 2, "2": 1, "3": 2}
+
+
+def test_each_pass_reads_anew(tmp_path):
+    rows = CleanRows(source(tmp_path, *RECORDS), group=False)
+    first, counts = list(rows), rows.counts
+    assert list(rows) == first
+    assert rows.counts == counts
+    source(tmp_path, *RECORDS[:1])
+    assert list(rows) == first[:1]
+    assert rows.counts.read == 1
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Three megabytes of text pass through; what stays is a hash of each row and a piece of the file."""
+    rows = CleanRows(source(tmp_path, *((f"{number} " * 4000, "b", "c") for number in range(200))), group=False)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in rows) == 200
+        assert tracemalloc.get_traced_memory()[1] < 0.5e6
+    finally:
+        tracemalloc.stop()

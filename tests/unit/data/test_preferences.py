@@ -1,6 +1,7 @@
 """From rows on disk to optimiser steps, through the real trainer's state."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sempa_lightning.data.negatives import Negatives
 from sempa_lightning.data.preferences import PreferenceCollator, PreferenceDataModule
+from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.sources.triplets import Triplets
 from sempa_lightning.data.table import FileTable
 from sempa_lightning.errors import UserError
@@ -53,9 +55,9 @@ def records(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def datamodule(tmp_path: Path, *, train: int = 10, dev: int = 3, **changes: Any) -> PreferenceDataModule:
+def datamodule(tmp_path: Path, *, train: int | RowSource = 10, dev: int = 3, **changes: Any) -> PreferenceDataModule:
     settings: dict[str, Any] = {
-        "train": source(tmp_path, "train", records(train)),
+        "train": source(tmp_path, "train", records(train)) if isinstance(train, int) else train,
         "dev": source(tmp_path, "dev", records(dev)),
         "template": PromptTemplate("say {sentence} again", separator=" "),
         "tokenizer": tokenizer(),
@@ -217,6 +219,25 @@ def test_counts_of_both_parts_go_into_json(tmp_path):
 def test_unfit_rows_stop_a_strict_run(tmp_path):
     with pytest.raises(UserError, match="longer than 5 tokens"):
         ready(datamodule(tmp_path, max_length=5))
+    assert not list((tmp_path / "cache" / "preferences").iterdir())
+
+
+class Growing:
+    """A file to which a row is added after each pass."""
+
+    missing = None
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        self.rows.append(Row(f"w{len(self.rows)}", ("w1",), ("w2",)))
+        yield from self.rows
+
+
+def test_data_that_change_while_they_are_read_leave_nothing_in_the_cache(tmp_path):
+    with pytest.raises(UserError, match="the data changed while they were read"):
+        ready(datamodule(tmp_path, train=Growing()))
     assert not list((tmp_path / "cache" / "preferences").iterdir())
 
 
