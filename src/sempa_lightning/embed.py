@@ -12,6 +12,7 @@ from sempa_lightning.artifacts import EmbeddingDir, write_json, write_text
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
+    first_stopping_on_signals,
     refuse_another_config,
     resumed_config,
     run_main,
@@ -151,7 +152,10 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     with telling_errors():
         overrides = list(HydraConfig.get().overrides.task)
         resumed = cfg.resume is not None
-        embed(resumed_config(cfg, overrides, _FREE[:3]) if resumed else composed(cfg, overrides))
+        cfg = resumed_config(cfg, overrides, _FREE[:3]) if resumed else composed(cfg, overrides)
+        folder = EmbeddingDir(cfg.paths.run_dir)
+        with first_stopping_on_signals(folder.path, folder.config.is_file):
+            embed(cfg)
 
 
 if __name__ == "__main__":

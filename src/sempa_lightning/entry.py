@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -106,7 +107,7 @@ def telling_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterator[None]:
-    """Let a signal end a run or a synthesis with a line that says how to go on, and with exit code `STOPPED`.
+    """Let a signal end what is under way with a line that says how to go on, and with exit code `STOPPED`.
 
     At once, but for a step of the training that is under way (see `StopBetweenSteps`). Of several processes only the
     first tells; the others exit with 0, for Lightning would kill the first one otherwise.
@@ -135,6 +136,16 @@ def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterato
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def first_stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> contextlib.AbstractContextManager[None]:
+    """As `stopping_on_signals`, where processes do not wait for each other: the others die of theirs.
+
+    So whoever has started them sees it, and starts them again.
+    """
+    from sempa_lightning.evaluation.workers import own_rank
+
+    return contextlib.nullcontext() if own_rank() else stopping_on_signals(folder, can_resume)
 
 
 @contextlib.contextmanager
@@ -275,13 +286,16 @@ def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any: 
 def _message(error: BaseException) -> str | None:
     """One line on an error that the user can put right, None for any other."""
     from hydra.errors import HydraException, InstantiationException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, (UserError, OSError)):
         error = error.__cause__
     told_by_torch = (InstantiationException, RuntimeError, ValueError)
     if isinstance(error, told_by_torch) and (message := _group_message(str(error))) is not None:
         return message
+    if isinstance(error, InterpolationKeyError) and (key := re.search("key '(.+?)'", str(error))):
+        group = key[1].partition(".")[0]
+        return f"another part of the config asks for {key[1]}, which this {group} does not have: choose another {group}"
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     if isinstance(error, OSError):

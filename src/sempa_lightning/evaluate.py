@@ -14,8 +14,10 @@ from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, write_json, write_text
 from sempa_lightning.entry import (
+    STOPPED,
     SUBJECT_GROUPS,
     conf_dir,
+    first_stopping_on_signals,
     instantiate,
     refuse_another_config,
     resumed_config,
@@ -183,9 +185,11 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         with telling_errors():
             resumed = cfg.resume is not None
             cfg = resumed_config(cfg, overrides, ("processes", "device")) if resumed else composed(cfg, overrides)
-            code = evaluate(cfg, overrides)
-    except SystemExit:
-        if hydra_config.mode != RunMode.MULTIRUN:
+            folder = EvaluationDir(cfg.paths.run_dir)
+            with first_stopping_on_signals(folder.path, folder.config.is_file):
+                code = evaluate(cfg, overrides)
+    except SystemExit as end:
+        if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:
             raise
     if code and hydra_config.mode != RunMode.MULTIRUN:
         sys.exit(code)

@@ -1,5 +1,6 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     )
     from sempa_lightning.training.measured_fit import measured_fit
     from sempa_lightning.training.module import TrainingModule
+    from sempa_lightning.training.rendezvous import check_rendezvous
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
@@ -63,6 +65,8 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     loggers = list(instantiate(cfg.logger).values())
     # Before the model, which may take minutes to load: it knows whether the devices are there.
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    if trainer.world_size > 1:
+        check_rendezvous(os.environ)
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     model, tokenizer = instantiate(cfg.model)
     policy = instantiate(cfg.adapter).attach(model)

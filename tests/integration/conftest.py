@@ -264,9 +264,9 @@ def all_checkpoints():
 
 @pytest.fixture(scope="session")
 def every_step(all_checkpoints):
-    """Command-line words for a run whose steps `steps` can read: a checkpoint of each, gradients as they come."""
+    """Command-line words for a run whose steps `steps` can read: a checkpoint of each, and gradients as they come."""
     return [
-        *("trainer.val_check_interval=1", *all_checkpoints),
+        *("trainer.val_check_interval=1", *all_checkpoints, "~callbacks.probe", "~callbacks.best", "~callbacks.last"),
         *("max_grad_norm=null", "optimizer.lr=1e-3", "scheduler.warmup_ratio=0.0"),
     ]
 
@@ -291,11 +291,15 @@ def steps():
 
 @pytest.fixture(scope="session")
 def command(tiny_arguments):
-    """Train on the tiny scale into a folder, in a process of its own; `meanwhile` gets it and its run while it runs."""
+    """Train on the tiny scale into a folder, in a process of its own; `meanwhile` gets it and its run while it runs.
+
+    `starter` are the words that Python gets before the module, such as those of torchrun.
+    """
     from sempa_lightning.artifacts import RunDir
 
-    def call(folder, *words, meanwhile=None):
-        call = [sys.executable, "-m", "sempa_lightning.train", *tiny_arguments, f"hydra.run.dir={folder}", *words]
+    def call(folder, *words, meanwhile=None, starter=()):
+        own = [*tiny_arguments, f"hydra.run.dir={folder}", *words]
+        call = [sys.executable, *starter, "-m", "sempa_lightning.train", *own]
         with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             if meanwhile is not None:
                 meanwhile(process, RunDir(folder))

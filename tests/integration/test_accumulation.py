@@ -13,9 +13,9 @@ import torch
         ("64-true", torch.float64, ["objective=joint", "data.negatives.in_batch=3"]),
     ],
 )
-def test_accumulated_steps_equal_whole_ones(train, every_step, steps, tmp_path, precision, dtype, choice):
+def test_accumulated_steps_equal_whole_ones(train, every_step, unmeasured, steps, tmp_path, precision, dtype, choice):
     """Five steps, four of 8 rows and one of 7, in one forward pass each or in several."""
-    words = [*every_step, f"trainer.precision={precision}", *choice, "data.max_rows=39"]
+    words = [*every_step, *unmeasured, f"trainer.precision={precision}", *choice, "data.max_rows=39"]
     whole, parts = (
         steps(train(tmp_path / str(tokens), f"data.micro_batch_tokens={tokens}", *words)) for tokens in (4096, 256)
     )

@@ -92,6 +92,7 @@ def test_no_row_is_short_enough(told):
         ("seed=x", "seed=x is not a whole number"),
         ("data.max_rejected=0", "data.max_rejected=0 is not a whole number above 0"),
         ("data.batch_size=0", "data.batch_size=0 is not a whole number above 0"),
+        ("data.negatives.in_batch=true", "data.negatives.in_batch=True is not a whole number from 0 on"),
         ("data.negatives.in_batch=-1", "data.negatives.in_batch=-1 is not a whole number from 0 on"),
         ("data/negatives=none", "has no rejected candidate in its step, and a preference needs one"),
         ("data/negatives=random", "the last step of 41 train rows has a single one"),
@@ -122,6 +123,12 @@ def test_a_config_that_cannot_be(told, word, expected):
 )
 def test_losses_that_cannot_be(told, words, expected):
     assert expected in told(*words)
+
+
+def test_data_that_an_objective_cannot_read(here):
+    done = here("objective=contrastive", "data=wikipedia")
+    assert done.returncode == 1
+    assert "asks for data.negatives.given, which this data does not have: choose another data" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -141,16 +141,38 @@ def test_a_signal_to_the_first_process_ends_both_between_two_steps(command, tmp_
     assert steps == list(range(torch.load(run.last_checkpoint, weights_only=True)["global_step"]))
 
 
+def trainings_of(process):
+    """Ids of the trainings that a process has started, in their order."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"sempa_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
 def test_the_death_of_the_second_process_is_told_by_the_first(command, tmp_path):
     def kill_second(process, run):
         while process.poll() is None and not run.metrics.exists():
             time.sleep(0.1)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (second,) = (pid for pid in children if b"train" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(int(second), signal.SIGKILL)
+        (second,) = trainings_of(process)
+        os.kill(second, signal.SIGKILL)
 
     done = command(tmp_path / "run", *TWO, "trainer.max_epochs=1000", meanwhile=kill_second)
     assert done.returncode == 1
     assert done.stderr.startswith("error: process 1 of this run died (")
     assert done.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
+def test_torchrun_starts_processes_again_and_they_go_on(command, unmeasured, tmp_path, monkeypatch):
+    def kill_second(process, run):
+        while process.poll() is None and not run.last_checkpoint.exists():
+            time.sleep(0.1)
+        os.kill(trainings_of(process)[1], signal.SIGKILL)
+
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    words = [*TWO, *unmeasured, "~callbacks.probe", "~callbacks.best", "trainer.max_epochs=-1", "trainer.max_steps=40"]
+    done = command(tmp_path / "run", *words, meanwhile=kill_second, starter=torchrun)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder: ") == 2
+    steps = [line["step"] for line in RunDir(tmp_path / "run").read_metrics() if "train/loss" in line]
+    assert steps == list(range(40))

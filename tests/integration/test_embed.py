@@ -81,15 +81,18 @@ def test_each_text_has_the_vector_that_it_has_alone(whole, corpus):
     assert re.search(r"truncated +│ +1 ", done.stdout)
 
 
-def test_killed_twice_and_run_again_it_writes_the_bytes_of_an_uninterrupted_run(whole, embed_here, words, tmp_path):
+def test_killed_twice_and_stopped_it_writes_the_bytes_of_an_uninterrupted_run(whole, embed_here, words, tmp_path):
     folder = EmbeddingDir(tmp_path / "out")
     call = [*words, f"hydra.run.dir={folder.path}"]
-    for enough in 3, 12:
-        with subprocess.Popen([sys.executable, "-m", "sempa_lightning.embed", *call]) as process:
+    for enough, number, code in (3, signal.SIGKILL, -9), (12, signal.SIGKILL, -9), (20, signal.SIGTERM, 75):
+        command = [sys.executable, "-m", "sempa_lightning.embed", *call]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None and not folder.part(enough).is_file():
                 time.sleep(0.001)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+            process.send_signal(number)
+            stdout, stderr = process.communicate()
+        assert (process.returncode, stderr) == (code, "")
+        assert (f"stopped: resume={folder.path} goes on\n" in stdout) == (code == 75)
         assert enough < len(list(folder.path.glob("part-*.parquet"))) < 34
         assert not folder.manifest.exists()
     (folder.path / ".part-00033.parquet.1").write_text("half of a p")  # a kill may come while a part is written

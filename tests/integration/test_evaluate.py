@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -59,7 +60,7 @@ class Deadly(Odd):
         if lives:
             with open(self.file, "w") as file:
                 file.write(str(lives - 1))
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[os.environ["DEADLY"]])
         return Measurement({"value": torch.full((3,), 2.0)}, {"rank": os.environ.get("RANK")})
 '''
 
@@ -234,6 +235,21 @@ def test_it_resumes_where_it_stopped(measure, evaluate_here, tiny_base, tmp_path
     assert done.stderr.startswith(f"error: {folder.path} holds something else already, with another readout: ")
 
 
+def test_a_signal_ends_it_with_a_line(measure, evaluate_here, small, tiny_base, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Reading, "read", lambda *_: signal.raise_signal(signal.SIGTERM))
+        folder, done = measure(tmp_path / "out", f"model.path={tiny_base}", code=75)
+        assert done.stdout.endswith(f"stopped: resume={folder.path} goes on\n")
+        assert done.stderr == ""
+        words = ["eval=[sts]", *small["sts"], f"model.path={tiny_base}", f"hydra.sweep.dir={tmp_path}/sweep"]
+        done = evaluate_here("-m", *words, "readout=mean,sum", f"paths.data_dir={tmp_path}/none")
+        assert done.returncode == 75
+        assert done.stdout.count("stopped: ") == 1
+    done = evaluate_here(f"resume={folder.path}")
+    assert done.returncode == 0, done.stderr
+    assert folder.summary.is_file()
+
+
 def test_a_task_that_fails_is_told_and_tried_again(measure, odd, tiny_base, tmp_path):
     word, file = odd("Broken", "")
     folder, done = measure(tmp_path / "out", f"model.path={tiny_base}", word, suites=["generation"], code=3)
@@ -271,13 +287,15 @@ def test_two_processes_do_what_one_does(measure, write_run, tmp_path):
     assert not two.claims.exists()
 
 
-def test_what_a_process_dies_at_is_taken_by_another(measure, odd, tiny_base, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_process_dies_at_is_taken_by_another(measure, odd, tiny_base, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("DEADLY", number.name)
     word, lives = odd("Deadly", 1)
     folder, done = measure(tmp_path / "out", f"model.path={tiny_base}", word, "processes=2", suites=["generation"])
     assert lives.read_text() == "0"
     assert folder.read_summary()["before/odd/deadly/value"] == 2
     assert "before/generation/demo/perplexity" in folder.read_summary()
-    assert done.stdout.count("died of signal 9") == 1
+    assert done.stdout.count(f"died of signal {number}") == 1
 
 
 def test_what_two_processes_died_at_has_failed(measure, odd, tiny_base, tmp_path):

@@ -221,7 +221,6 @@ def test_dropout_goes_on_with_the_same_random_numbers(here, train, every_step, u
     again.checkpoints.mkdir(parents=True)
     shutil.copy(whole.config, again.config)
     shutil.copy(whole.checkpoints / "step=2.ckpt", again.last_checkpoint)
-    shutil.copy(whole.checkpoints / "best.ckpt", again.checkpoints)
     done = here(f"resume={again.path}")
     assert done.returncode == 0, done.stderr
     for name in ("step=3", "step=4"):

@@ -14,6 +14,7 @@ from wandb.proto import wandb_internal_pb2
 from sempa_lightning import dashboard
 from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.dashboard import Panel, panels, workspace
+from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Trial, recorded_trials
 from sempa_lightning.training.module import TrainingModule
 from sempa_lightning.training.wandb_logger import RunLogger
@@ -233,6 +234,12 @@ def test_a_run_that_cannot_be_online_is_offline(monkeypatch, capsys, tmp_path, v
     assert ": the run is logged offline" in told
     assert ("no API key (`wandb login`, or WANDB_API_KEY): " in told) != has_key
     assert not [path for path in tmp_path.glob("wandb/run-*") if path.is_dir()], "nothing of an attempt to be online"
+
+
+def test_a_mode_that_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.raises(UserError, match="WANDB_MODE=onlin is none of online, offline and disabled"):
+        RunLogger("project", "one", str(tmp_path), None, [])
 
 
 def test_a_dashboard_shows_what_a_run_logs(finished):

@@ -1,6 +1,7 @@
 """Trials that Optuna chooses; its study is a file in the sweep's folder, and its numbers are those of the runs."""
 
 import contextlib
+import difflib
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -112,11 +113,23 @@ class Search:
         return None
 
     def tell(self, trial: Trial) -> None:
-        """Record how a trial has ended; without a number for each objective it has failed."""
+        """Record how a trial has ended; without a number for each objective it has failed.
+
+        Raises:
+            UserError: If none has given numbers so far and this one's summary knows no such key. Nothing is recorded,
+                so that the trial counts once the key is right.
+        """
         if trial.state == "pruned":
             self._study.tell(trial.number, state=TrialState.PRUNED)
             return
         summary = trial.run.read_summary() if trial.state == "done" else {}
+        unknown = [key for key in self._objectives if key not in summary]
+        if trial.state == "done" and unknown and not self._study.get_trials(False, (TrialState.COMPLETE,)):
+            raise UserError(
+                f"{unknown[0]} is not in {trial.run.summary}: sweep.maximize and sweep.minimize want one that is, such"
+                f" as {', '.join(difflib.get_close_matches(unknown[0], summary, cutoff=0.0))};"
+                f" sweep.resume={self._storage.parent} goes on with another"
+            )
         values = [summary.get(key, math.nan) for key in self._objectives]
         if any(map(math.isnan, values)):
             self._study.tell(trial.number, state=TrialState.FAIL)

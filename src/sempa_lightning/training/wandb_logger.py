@@ -11,10 +11,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sempa_lightning.artifacts import RunDir
+from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.table import Rows
 from sempa_lightning.sweeps.trial import recorded
 
 _STEP = "trainer/global_step"  # Lightning's name for the x axis
+_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 
 
 class RunLogger(WandbLogger):
@@ -28,9 +30,14 @@ class RunLogger(WandbLogger):
         save_dir: The run folder.
         group: Which runs it belongs to; null for those of its sweep, called as the sweep's folder.
         tags: Words to find it by.
+
+    Raises:
+        UserError: If `WANDB_MODE` is none of W&B's.
     """
 
     def __init__(self, project: str, name: str, save_dir: str, group: str | None, tags: list[str]) -> None:
+        if (mode := os.environ.get("WANDB_MODE", "online")) not in _MODES:
+            raise UserError(f"WANDB_MODE={mode} is none of online, offline and disabled: set one of them, or unset it")
         run = RunDir(save_dir)
         if run.trial.is_file():
             name = ",".join(f"{key}={value}" for key, value in recorded(run).chosen.items()) or name

@@ -91,16 +91,24 @@ def test_more_trials_may_be_asked_for_later(search, trial):
 
 def test_failures_are_told_and_count(search, trial, sweep):
     found = search()
-    for number, _ in found.choices(SPACE, 3):
-        if number == 0:
-            found.tell(ended(trial, 0, state="failed"))
-        elif number == 1:
-            found.tell(ended(trial, 1, train_steps=5.0))
-        else:
-            found.tell(ended(trial, 2, train_best=float("nan")))
-    assert [one.state.name for one in study(sweep).trials] == ["FAIL"] * 3
-    record = json.loads(trial(1).run.trial.read_text())
+    summaries = [{}, {"train_best": 0.5}, {"train_steps": 5.0}, {"train_best": float("nan")}]
+    for number, _ in found.choices(SPACE, 4):
+        found.tell(ended(trial, number, "done" if number else "failed", **summaries[number]))
+    assert [one.state.name for one in study(sweep).trials] == ["FAIL", "COMPLETE", "FAIL", "FAIL"]
+    record = json.loads(trial(2).run.trial.read_text())
     assert (record["state"], record["why"]) == ("failed", "summary.json lacks a number for one of train/best")
+
+
+def test_an_objective_that_no_run_knows_is_told_at_once(search, trial, sweep):
+    """The trial is not lost: with the right key it counts."""
+    misspelt = search({"train/bset": "maximize"})
+    next(misspelt.choices(SPACE, 2))
+    with pytest.raises(UserError, match=r"^train/bset is not in .+, such as train/best, .+ goes on with another$"):
+        misspelt.tell(ended(trial, 0, train_best=0.5, train_steps=5.0))
+    found = search({"train/best": "maximize"})
+    number, _ = next(found.choices(SPACE, 2))
+    found.tell(trial(number).became("done"))
+    assert [(one.state.name, one.value) for one in study(sweep).trials] == [("COMPLETE", 0.5)]
 
 
 def test_asynchronous_halving(search, trial, sweep):
