@@ -13,11 +13,12 @@ from pathlib import Path
 
 from table import Seeds, over_seeds, setting
 
-from sempa_lightning.artifacts import RunDir, write_json, write_text
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.entry import telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.report.metric import Display
 from sempa_lightning.evaluation.report.table import value_cell
+from sempa_lightning.files import write_json, write_text
 from sempa_lightning.sweeps.trial import recorded
 
 KL = "eval/generation/dev/kl"

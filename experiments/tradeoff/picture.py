@@ -12,8 +12,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from sempa_lightning.artifacts import replacing
 from sempa_lightning.evaluation.report.charts.trade import pareto
+from sempa_lightning.files import replacing
 
 Point = tuple[float, float]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from picture import draw, front, mean
 
-from sempa_lightning.artifacts import RunDir, write_json, write_text
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.entry import telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.report.comparison import Value
@@ -23,6 +23,7 @@ from sempa_lightning.evaluation.report.folder import Result, read_evaluations
 from sempa_lightning.evaluation.report.metric import Display
 from sempa_lightning.evaluation.report.suite import STS_TASKS
 from sempa_lightning.evaluation.report.table import value_cell
+from sempa_lightning.files import write_json, write_text
 
 # A number of each seed: what it is the mean of, each a task and a metric.
 MEASURED = {

@@ -1,27 +1,25 @@
 """The folders of runs, evaluations, embeddings, syntheses and sweeps: the one place that knows their files' names."""
 
-import errno
 import json
-import os
-import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from safetensors import SafetensorError
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import read_lines, read_object, write_json, write_text
 
 
 class _Folder:
-    """What folders of runs and of evaluations have in common.
+    """What the folders of all commands have in common.
 
     Args:
         path: The folder.
     """
+
+    # Patterns of what a process that was killed leaves half-written (see `files.replacing`).
+    _leftovers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -33,16 +31,15 @@ class _Folder:
 
     @property
     def manifest(self) -> Path:
-        """Versions, commit, seed, hardware, command; a run's counts of data, an evaluation's tasks without data."""
+        """Versions, commit, hardware, command, and what the class tells."""
         return self.path / "manifest.json"
 
-    @property
-    def summary(self) -> Path:
-        """One number for each key, such as `after/sts/demo/spearman`."""
-        return self.path / "summary.json"
-
     def read_config(self) -> dict[str, Any]:
-        """Read the resolved config; empty while there is none."""
+        """Read the resolved config; empty while there is none.
+
+        Raises:
+            UserError: If the file is no YAML.
+        """
         try:
             content = yaml.safe_load(self.config.read_text(encoding="utf-8")) if self.config.is_file() else {}
         except yaml.YAMLError as error:
@@ -50,16 +47,41 @@ class _Folder:
         return content if isinstance(content, dict) else {}
 
     def read_manifest(self) -> dict[str, Any]:
-        """Read the manifest; empty while there is none."""
-        return _read_object(self.manifest)
+        """Read the manifest; empty while there is none.
+
+        Raises:
+            UserError: If the file is no JSON object.
+        """
+        return read_object(self.manifest)
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed have left half-written."""
+        for pattern in self._leftovers:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+class _Measured(_Folder):
+    """What the folders of runs and of evaluations have in common."""
+
+    @property
+    def summary(self) -> Path:
+        """One number for each key, such as `after/sts/demo/spearman`."""
+        return self.path / "summary.json"
 
     def read_summary(self) -> dict[str, float]:
-        """Read the numbers; empty while there are none."""
-        return _read_object(self.summary)
+        """Read the numbers; empty while there are none.
+
+        Raises:
+            UserError: If the file is no JSON object.
+        """
+        return read_object(self.summary)
 
 
-class RunDir(_Folder):
-    """A run is a folder, and everything can be rebuilt from it alone."""
+class RunDir(_Measured):
+    """A run is a folder, and everything can be rebuilt from it alone; its manifest has the counts of its data, too."""
+
+    _leftovers = (".metrics.jsonl.*", "checkpoints/.*.ckpt.*")
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunDir":
@@ -140,18 +162,13 @@ class RunDir(_Folder):
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read the logged metrics, oldest first; empty while there are none."""
-        return _read_lines(self.metrics)
-
-    def remove_leftovers(self) -> None:
-        """Remove what processes that were killed have left half-written (see `replacing`)."""
-        for path in (*self.path.glob(".metrics.jsonl.*"), *self.checkpoints.glob(".*.ckpt.*")):
-            path.unlink(missing_ok=True)
+        return read_lines(self.metrics)
 
 
-class EvaluationDir(_Folder):
+class EvaluationDir(_Measured):
     """An evaluation is a folder: what each task gave for each subject, and what follows from it.
 
-    A place is `<subject>/<suite>/<task>`.
+    A place is `<subject>/<suite>/<task>`. Its manifest names the tasks without data, too.
     """
 
     @property
@@ -182,11 +199,11 @@ class EvaluationDir(_Folder):
 
     def read_followed(self) -> list[dict[str, Any]]:
         """Read the numbers of checkpoints, oldest first; empty while there are none."""
-        return _read_lines(self.followed)
+        return read_lines(self.followed)
 
     def read_result(self, place: str) -> dict[str, Any]:
         """Read what a task gave; empty while it gave nothing."""
-        return _read_object(self.result(place))
+        return read_object(self.result(place))
 
     def read_results(self) -> dict[str, dict[str, Any]]:
         """Read what all tasks gave so far, by place."""
@@ -195,25 +212,13 @@ class EvaluationDir(_Folder):
         return {place: result for place in places if (result := self.read_result(place))}
 
 
-class SynthesisDir:
+class SynthesisDir(_Folder):
     """A synthesis is a folder: what a language model wrote, and the training rows that were made of it.
 
-    Args:
-        path: The folder.
+    Its manifest tells where the sentences come from, too, and, at the end, the counts.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        """Resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, commit, hardware, command, where the sentences come from and, at the end, the counts."""
-        return self.path / "manifest.json"
+    _leftovers = (".*.jsonl.*", "parts/.*.jsonl.*")
 
     @property
     def rows(self) -> Path:
@@ -229,46 +234,19 @@ class SynthesisDir:
         """All outputs for one part of the sentences."""
         return self.path / "parts" / f"{number:05}.jsonl"
 
-    def read_config(self) -> dict[str, Any]:
-        """Read the resolved config; empty while there is none."""
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
-        return config
-
-    def read_manifest(self) -> dict[str, Any]:
-        """Read the manifest; empty while there is none."""
-        manifest: dict[str, Any] = json.loads(self.manifest.read_text()) if self.manifest.is_file() else {}
-        return manifest
-
     @property
     def begun(self) -> bool:
         """Whether outputs are there already."""
         return any(self.path.glob("parts/*.jsonl"))
 
-    def remove_leftovers(self) -> None:
-        """Remove what processes that were killed have left half-written (see `replacing`)."""
-        for path in (*self.path.glob(".*.jsonl.*"), *self.path.glob("parts/.*.jsonl.*")):
-            path.unlink(missing_ok=True)
 
-
-class EmbeddingDir:
+class EmbeddingDir(_Folder):
     """The vectors of a corpus are a folder of parts, a file each.
 
-    Args:
-        path: The folder.
+    Once all are there, its manifest tells the counts and what corpus and weights are, too.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        """Resolved config: the corpus, the model and how it is read out."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Once all parts are there: versions, commit, hardware, command, counts, what corpus and weights are."""
-        return self.path / "manifest.json"
+    _leftovers = (".part-*.parquet.*",)
 
     def part(self, number: int) -> Path:
         """The vectors of one part of the corpus."""
@@ -278,36 +256,12 @@ class EmbeddingDir:
         """What a process of its own printed."""
         return self.path / "log" / f"{name}.txt"
 
-    def read_config(self) -> dict[str, Any]:
-        """Read the resolved config; empty while there is none."""
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text()) if self.config.is_file() else {}
-        return config
 
-    def remove_leftovers(self) -> None:
-        """Remove what processes that were killed have left half-written (see `replacing`)."""
-        for path in self.path.glob(".part-*.parquet.*"):
-            path.unlink(missing_ok=True)
-
-
-class MiningDir:
+class MiningDir(_Folder):
     """Rows with mined negatives are a folder, which `data=mined` reads.
 
-    Args:
-        path: The folder.
+    Its manifest has, for each part, counts, what was left out and why, and examples, too.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        """Resolved config: the model, the rows, the window."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, commit, hardware, command; for each part counts, what was left out and why, and examples."""
-        return self.path / "manifest.json"
 
     def rows(self, part: str) -> Path:
         """The rows of `train` or `dev`, one JSON object a line."""
@@ -412,99 +366,3 @@ def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesti
     if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
         return new + value.removeprefix(old)
     return value
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty while there is no such file.
-
-    Raises:
-        UserError: If the file holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}): remove it, and run again what wrote it") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: remove it, and run again what wrote it")
-    return content
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; whole lines only, for a process may be writing one, or have died in one."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = []
-    for line in text.splitlines(keepends=True):
-        if line.endswith("}\n"):
-            with suppress(ValueError):
-                lines.append(json.loads(line))
-    return lines
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file so that a reader sees the old file or the whole new one."""
-    with replacing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an error in writing name the path that a person knows: a full disk names none, others a temporary one."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    except Exception as error:
-        if found := re.search(r"\(os error (\d+)\)", str(error)):  # so writers in Rust tell an error of the system
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
-        if isinstance(error, SafetensorError):
-            raise OSError(errno.EIO, str(error), str(path)) from error
-        raise
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Lend a temporary path beside `path` and move it there when the block ends well, safe from a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with naming(path):
-            yield temporary
-            flush(temporary)
-            temporary.replace(path)
-            flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on the disk itself before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network disks have no such operation, for folders above all
-            raise
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Lend a new, empty folder beside `path` and put it in its place when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        with naming(path):
-            yield temporary
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import EmbeddingDir, write_json, write_text
+from sempa_lightning.artifacts import EmbeddingDir
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
@@ -21,6 +21,7 @@ from sempa_lightning.entry import (
     with_saved,
 )
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json, write_text
 
 # What another call in the same folder may have otherwise: no vector follows from it.
 _FREE = ("shard", "processes", "device", "paths", "prompt", "scoring")

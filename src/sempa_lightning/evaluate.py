@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir, write_json, write_text
+from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir
 from sempa_lightning.entry import (
     STOPPED,
     SUBJECT_GROUPS,
@@ -27,6 +27,7 @@ from sempa_lightning.entry import (
     with_saved,
 )
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json, write_text
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
 FAILED, SKIPPED = 3, 4

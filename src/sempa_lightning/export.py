@@ -15,10 +15,11 @@ from peft import PeftModel
 from rich.console import Console
 from safetensors import SafetensorError
 
-from sempa_lightning.artifacts import RunDir, replacing_folder, write_json, write_text
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.entry import conf_dir, run_main, telling_errors
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.model_card import Format, ModelCard
+from sempa_lightning.files import replacing_folder, write_json, write_text
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
 from sempa_lightning.notebook import SentenceModel, load_run

@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import SynthesisDir, write_json, write_text
+from sempa_lightning.artifacts import SynthesisDir
 from sempa_lightning.entry import (
     conf_dir,
     instantiate,
@@ -17,6 +17,7 @@ from sempa_lightning.entry import (
     telling_errors,
 )
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json, write_text
 
 # What another call in the same folder may have otherwise.
 _FREE = ("device", "paths")

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from sempa_lightning.artifacts import RunDir, SweepDir, write_json, write_text
+from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.entry import (
     RESUMED_FREELY,
     STOPPED,
@@ -25,6 +25,7 @@ from sempa_lightning.entry import (
     telling_errors,
 )
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json, write_text
 from sempa_lightning.sweeps.trial import Trial, objectives, recorded_trials
 
 

@@ -1,16 +1,49 @@
-import errno
-import resource
-
 import pytest
-import torch
 
-from sempa_lightning.artifacts import EvaluationDir, RunDir, naming
+from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, MiningDir, RunDir, SynthesisDir
+from sempa_lightning.errors import UserError
+from sempa_lightning.files import replacing
+
+KINDS = [RunDir, EvaluationDir, EmbeddingDir, SynthesisDir, MiningDir]
 
 
-@pytest.mark.parametrize("kind", [RunDir, EvaluationDir])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_without_files_reads_as_empty(kind, tmp_path):
     folder = kind(tmp_path)
-    assert (folder.read_config(), folder.read_manifest(), folder.read_summary()) == ({}, {}, {})
+    assert (folder.read_config(), folder.read_manifest()) == ({}, {})
+    if kind in (RunDir, EvaluationDir):
+        assert folder.read_summary() == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_read_is_told(kind, tmp_path):
+    folder = kind(tmp_path)
+    folder.config.write_text("a: [")
+    folder.manifest.write_text("[1")
+    with pytest.raises(UserError, match=r"config\.yaml is no YAML"):
+        folder.read_config()
+    with pytest.raises(UserError, match=r"manifest\.json is no JSON"):
+        folder.read_manifest()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        lambda folder: RunDir(folder).metrics,
+        lambda folder: RunDir(folder).last_checkpoint,
+        lambda folder: SynthesisDir(folder).rows,
+        lambda folder: SynthesisDir(folder).part(0),
+        lambda folder: EmbeddingDir(folder).part(0),
+    ],
+)
+def test_what_a_killed_process_left_is_removed(path, tmp_path):
+    path = path(tmp_path)
+    with replacing(path) as temporary:
+        temporary.touch()
+    temporary.touch()
+    for kind in (RunDir, SynthesisDir, EmbeddingDir):
+        kind(tmp_path).remove_leftovers()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path):
@@ -28,21 +61,3 @@ def test_results_by_place(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text('{"metrics": {"spearman": 0.5}}')
     assert folder.read_results() == {"before/sts/demo": {"metrics": {"spearman": 0.5}}}
-
-
-@pytest.mark.parametrize("write", ["weights", "tokenizer"])
-def test_no_room_is_an_error_of_the_system_to_every_writer(tmp_path, tiny_tokenizer, write):
-    """Those of safetensors and of tokenizers have exceptions of their own; a limit on files stands for a full disk."""
-    from safetensors.torch import save_file
-
-    limits, path = resource.getrlimit(resource.RLIMIT_FSIZE), str(tmp_path / "file")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large") as told, naming(tmp_path / "adapter"):
-            if write == "weights":
-                save_file({"a": torch.zeros(1000)}, path)
-            else:
-                tiny_tokenizer.backend_tokenizer.save(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (told.value.errno, told.value.filename) == (errno.EFBIG, str(tmp_path / "adapter"))

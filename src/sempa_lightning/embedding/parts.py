@@ -12,10 +12,11 @@ import pyarrow.parquet  # type: ignore[import-untyped]
 from jaxtyping import Float
 from torch import Tensor
 
-from sempa_lightning.artifacts import EmbeddingDir, replacing
+from sempa_lightning.artifacts import EmbeddingDir
 from sempa_lightning.embedding.corpus import Survey
 from sempa_lightning.embedding.shard import Shard
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import replacing
 
 _KEY = b"sempa_lightning"
 

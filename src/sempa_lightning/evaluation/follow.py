@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from sempa_lightning.artifacts import RunDir, naming
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.queue import Queue
 from sempa_lightning.evaluation.runner import measure
 from sempa_lightning.evaluation.subjects import TrainedRun, read_checkpoint
 from sempa_lightning.evaluation.task import Subject
+from sempa_lightning.files import naming
 
 
 def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll: float, patience: float) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sempa_lightning.artifacts import EvaluationDir, replacing, write_json
+from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.claim import claimed
 from sempa_lightning.evaluation.results import failures, read_measurement, write_failure, write_result
 from sempa_lightning.evaluation.runner import bars, measure, summarize, tracker
 from sempa_lightning.evaluation.subjects import Subjects
 from sempa_lightning.evaluation.task import Measurement, Pictured, Progress, Task
+from sempa_lightning.files import replacing, write_json
 
 _DEATHS = 2
 _PAUSE = 0.2

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from safetensors.torch import load_file, save_file
 
-from sempa_lightning.artifacts import EvaluationDir, replacing, write_json, write_text
+from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Measurement
+from sempa_lightning.files import replacing, write_json, write_text
 
 
 def write_result(

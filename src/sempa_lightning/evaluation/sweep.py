@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from sempa_lightning.artifacts import EvaluationDir, SweepDir, write_text
+from sempa_lightning.artifacts import EvaluationDir, SweepDir
+from sempa_lightning.files import write_text
 
 _COLUMNS = 4
 

@@ -9,9 +9,10 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sempa_lightning.artifacts import RunDir, replacing_folder
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import replacing_folder
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sempa_lightning.artifacts import replacing
+from sempa_lightning.files import replacing
 from sempa_lightning.models.prompt_tokens import PromptTokens
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.models.readout_name import function_name

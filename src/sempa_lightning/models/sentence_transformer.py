@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sempa_lightning.artifacts import write_json
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json
 from sempa_lightning.models.causal_lm import decoder, max_positions
 from sempa_lightning.models.readout import Readout, SentenceReadout
 from sempa_lightning.pooling.last_token import last_token

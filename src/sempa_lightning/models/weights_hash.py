@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sempa_lightning.artifacts import write_text
+from sempa_lightning.files import write_text
 from sempa_lightning.models.causal_lm import causal_lm
 from sempa_lightning.models.sharding import anywhere, whole
 

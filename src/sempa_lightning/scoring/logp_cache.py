@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempa_lightning.artifacts import naming
+from sempa_lightning.files import naming
 
 _RECORD = np.dtype([("key", "V16"), ("logp", "<f8"), ("checksum", "<u4")])
 

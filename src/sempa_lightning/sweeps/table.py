@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sempa_lightning.artifacts import SweepDir, write_text
+from sempa_lightning.artifacts import SweepDir
+from sempa_lightning.files import write_text
 from sempa_lightning.sweeps.trial import Direction, Trial, recorded_trials
 
 

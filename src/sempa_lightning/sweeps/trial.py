@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from sempa_lightning.artifacts import RunDir, SweepDir, write_json
+from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_json
 
 State = Literal["queued", "running", "done", "failed", "pruned"]
 Direction = Literal["maximize", "minimize"]

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from sempa_lightning.artifacts import SynthesisDir, replacing
+from sempa_lightning.artifacts import SynthesisDir
 from sempa_lightning.data.cache import content_hash
+from sempa_lightning.files import replacing
 from sempa_lightning.synthesis.arrangement import Arrange, Ranking
 from sempa_lightning.synthesis.draft import Draft, json_line
 from sempa_lightning.synthesis.filters import words

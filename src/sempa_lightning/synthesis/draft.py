@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sempa_lightning.artifacts import replacing
+from sempa_lightning.files import replacing
 
 
 @dataclass(frozen=True)

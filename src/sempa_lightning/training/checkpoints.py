@@ -12,8 +12,9 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
-from sempa_lightning.artifacts import RunDir, relocated, replacing
+from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import replacing
 from sempa_lightning.training.jsonl_logger import cut_back
 from sempa_lightning.training.module import TrainingModule
 from sempa_lightning.training.setup import is_first_process

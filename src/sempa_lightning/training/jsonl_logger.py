@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sempa_lightning.artifacts import flush, naming, replacing
+from sempa_lightning.files import flush, naming, replacing
 
 
 class JsonlLogger(Logger):

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sempa_lightning.artifacts import write_text
 from sempa_lightning.evaluation.report.document import Report, make_report
 from sempa_lightning.evaluation.report.folder import read_evaluations
 from sempa_lightning.evaluation.report.latex import latex
 from sempa_lightning.evaluation.report.markdown import markdown
 from sempa_lightning.evaluation.report.page import html_page
 from sempa_lightning.evaluation.report.records import csv_text, json_text
+from sempa_lightning.files import write_text
 
 _FORMATS = {"html": html_page, "md": markdown, "tex": latex, "csv": csv_text, "json": json_text}
 

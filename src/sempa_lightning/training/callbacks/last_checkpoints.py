@@ -6,8 +6,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from sempa_lightning.artifacts import RunDir, flush, naming
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import flush, naming
 
 
 class LastCheckpoints(Checkpoint):

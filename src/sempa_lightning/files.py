@@ -1,0 +1,111 @@
+"""Files that are whole or not there: writing them so, and reading what others write meanwhile."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from sempa_lightning.errors import UserError
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty while there is no such file.
+
+    Raises:
+        UserError: If the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}): remove it, and run again what wrote it") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: remove it, and run again what wrote it")
+    return content
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON objects, one a line; whole lines only, for a process may be writing one, or have died in one."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if line.endswith("}\n"):
+            with suppress(ValueError):
+                lines.append(json.loads(line))
+    return lines
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that a reader sees the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error in writing name the path that a person knows: a full disk names none, others a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    except Exception as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # so writers in Rust tell an error of the system
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        if isinstance(error, SafetensorError):
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path` and move it there when the block ends well, safe from a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with naming(path):
+            yield temporary
+            flush(temporary)
+            temporary.replace(path)
+            flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk itself before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network disks have no such operation, for folders above all
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Lend a new, empty folder beside `path` and put it in its place when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        with naming(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
