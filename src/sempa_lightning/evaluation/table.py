@@ -58,7 +58,10 @@ def paraphrase_rows(before: Samples, after: Samples) -> Rows:
 
 
 def print_summary(summary: Mapping[str, float], console: Console, title: str = "Before and after training") -> None:
-    """Print each metric before and after, the change and its standard error; where nothing was trained, its value."""
+    """Print each metric before and after, the change and its standard error; where nothing was trained, its value.
+
+    Nothing is printed of no metrics.
+    """
     table, changed = Table(title=title), any(key.startswith("after/") for key in summary)
     table.add_column("metric", overflow="fold")
     for heading in ("before", "after", "change", "± s.e.") if changed else ("value",):
@@ -66,7 +69,8 @@ def print_summary(summary: Mapping[str, float], console: Console, title: str = "
     for name, before, after, change, error in changes(summary):
         cells = (_cell(before, ".4g"), _cell(after, ".4g"), _cell(change, "+.4f"), _cell(error, ".4f"))
         table.add_row(name, *(cells if changed else cells[:1]))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
 
 
 def _cell(value: float | None, form: str) -> str:

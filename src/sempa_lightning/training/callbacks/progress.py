@@ -13,3 +13,8 @@ class StepProgressBar(RichProgressBar):
         if self.trainer.max_steps < 0:
             return steps
         return min(steps, self.trainer.max_steps - self.trainer.current_epoch * steps)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Lightning's, which takes `max_epochs=-1`, no limit, for a number."""
+        description = super()._get_train_description(current_epoch)
+        return description.replace("/-2", "") if self.trainer.max_epochs == -1 else description
