@@ -30,7 +30,7 @@ imports: setup  ## One direction of imports.
 	$(BIN)/lint-imports
 
 tests: setup  ## All tests that this machine can run.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-slurm: setup  ## The documented SLURM commands, on a cluster on this machine; needs slurm-wlm and munge.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm tests/integration/slurm

@@ -4,6 +4,7 @@ Fixtures import the package themselves: this file is read before the run-time sh
 and a module that is imported by then stays unchecked.
 """
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -21,6 +22,12 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 def pytest_configure(config):
     # peft 0.21 asks a property that transformers 5.23 has renamed; it still answers.
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def pytest_collection_finish():
+    # What is there by now stays: there is no use in looking through millions of objects for garbage, again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

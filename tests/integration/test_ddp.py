@@ -170,9 +170,9 @@ def test_torchrun_starts_processes_again_and_they_go_on(command, unmeasured, tmp
 
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    words = [*TWO, *unmeasured, "~callbacks.probe", "~callbacks.best", "trainer.max_epochs=-1", "trainer.max_steps=40"]
+    words = [*TWO, *unmeasured, "~callbacks.probe", "~callbacks.best", "trainer.max_epochs=-1", "trainer.max_steps=20"]
     done = command(tmp_path / "run", *words, meanwhile=kill_second, starter=torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder: ") == 2
     steps = [line["step"] for line in RunDir(tmp_path / "run").read_metrics() if "train/loss" in line]
-    assert steps == list(range(40))
+    assert steps == list(range(20))
