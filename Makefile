@@ -29,7 +29,7 @@ types: setup  ## Static types.
 imports: setup  ## One direction of imports.
 	$(BIN)/lint-imports
 
-# Three processes keep two cores busy, for some tests wait; the longest files come first.
+# Three processes keep two cores busy, for some tests wait; in the order of the tree the long files come early.
 tests: setup  ## All tests that this machine can run.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
