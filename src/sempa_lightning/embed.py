@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EmbeddingDir
+from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
@@ -138,8 +139,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     if cfg.corpus is None:
         raise UserError("embed what? corpus=<.txt, .csv, .tsv, .jsonl or .parquet file, or data set of the Hub>")
     for name in ("part_rows", "batch_size", "processes"):
-        if not isinstance(cfg[name], int) or cfg[name] < 1:
-            raise UserError(f"{name}={cfg[name]} is not a whole number above 0")
+        check_count(name, cfg[name])
     if cfg.dtype not in _DTYPES:
         raise UserError(f"dtype={cfg.dtype}: vectors are written as {' or '.join(_DTYPES)}")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])

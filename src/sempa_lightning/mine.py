@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import MiningDir
+from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
@@ -47,8 +48,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
     quieten()
     folder, console = MiningDir(cfg.paths.run_dir), Console()
     window = Window(cfg.of_positive, cfg.max_similarity, cfg.min_similarity)
-    if not isinstance(cfg.number, int) or cfg.number < 1:
-        raise UserError(f"number={cfg.number} is not a whole number above 0")
+    check_count("number", cfg.number)
     sources = {"train": instantiate(cfg.data.train), "dev": instantiate(cfg.data.dev)}
     limits = {"group": cfg.data.group, "max_rows": cfg.data.max_rows, "max_rejected": cfg.data.max_rejected}
     read = {part: CleanRows(source, **limits, need_rejected=False) for part, source in sources.items()}

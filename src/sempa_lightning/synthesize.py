@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import SynthesisDir
+from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     conf_dir,
     instantiate,
@@ -101,8 +102,7 @@ def _check_numbers(cfg: Any) -> None:  # noqa: ANN401 (as below)
     optional = {"limit": cfg.limit, "prompts_per_sentence": cfg.prompts_per_sentence}
     counts |= {name: number for name, number in optional.items() if number is not None}
     for name, number in counts.items():
-        if not isinstance(number, int) or number < 1:
-            raise UserError(f"{name}={number} is not a whole number above 0")
+        check_count(name, number)
 
 
 def _refuse_another(folder: SynthesisDir, cfg: Any, fingerprint: str) -> None:  # noqa: ANN401 (as below)

@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import SweepDir
-from sempa_lightning.errors import UserError
+from sempa_lightning.check import check_count
 from sempa_lightning.sweeps.processes import Judge, Processes
 from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
@@ -35,8 +35,7 @@ class ProcessLauncher(Launcher):
     """
 
     def __init__(self, module: str, jobs: int, devices: Sequence[int | str], prefix: Sequence[str]) -> None:
-        if not isinstance(jobs, int) or jobs < 1:
-            raise UserError(f"hydra.launcher.jobs={jobs} is not a whole number above 0")
+        check_count("hydra.launcher.jobs", jobs)
         self._command = [*prefix, sys.executable, "-m", module]
         self._devices: Sequence[str | None] = [str(device) for device in devices] or [None] * jobs
 

@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.sweeper import Sweeper
 
 from hydra_plugins.sempa.process_launcher import ProcessLauncher
+from sempa_lightning.check import check_count
 from sempa_lightning.entry import instantiate
 from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Trial, objectives
@@ -53,8 +54,7 @@ class StudySweeper(Sweeper):
             UserError: If there is nothing to choose, no number of trials, or no Optuna.
         """
         trials_in_all: object = self.config.sweep.trials
-        if not isinstance(trials_in_all, int) or trials_in_all < 1:
-            raise UserError(f"sweep.trials={trials_in_all} is not a whole number above 0")
+        check_count("sweep.trials", trials_in_all)
         words = [*(f"{key}={values}" for key, values in self._params.items()), *arguments]
         parsed = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
         overrides = {override.get_key_element(): override for override in parsed}

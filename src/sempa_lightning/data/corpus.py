@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.check import check_count
 from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.errors import UserError
@@ -61,7 +62,7 @@ class CorpusDataModule(LightningDataModule):
         cache_dir: Where token ids are kept, keyed by content.
 
     Raises:
-        UserError: If there are too few documents to hold some out.
+        UserError: If a number of documents is none, or there are too few to hold some out.
     """
 
     def __init__(  # noqa: PLR0913 (the keys of its config node)
@@ -80,6 +81,9 @@ class CorpusDataModule(LightningDataModule):
         cache_dir: str,
     ) -> None:
         super().__init__()
+        check_count("data.val_documents", val_documents)
+        if max_documents is not None:
+            check_count("data.max_documents", max_documents)
         self._texts = texts
         self._tokenizer = tokenizer
         self._rewrite = rewrite

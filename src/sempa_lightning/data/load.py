@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
+from sempa_lightning.check import check_count
 from sempa_lightning.data.cache import ContentHash
 from sempa_lightning.data.clean import REJECTED, clean
 from sempa_lightning.data.group import group_by_anchor
@@ -105,7 +106,7 @@ class CleanRows:
         need_rejected: Whether rows without a rejected candidate are left out.
 
     Raises:
-        UserError: If `max_rejected` is not a whole number above 0; by a pass, if the source cannot be read or no row is
+        UserError: If a limit is not a whole number above 0; by a pass, if the source cannot be read or no row is
             usable.
     """
 
@@ -118,8 +119,9 @@ class CleanRows:
         max_rejected: int | None = None,
         need_rejected: bool = True,
     ) -> None:
-        if max_rejected is not None and not (isinstance(max_rejected, int) and max_rejected > 0):
-            raise UserError(f"data.max_rejected={max_rejected} is not a whole number above 0")
+        for name, limit in {"max_rows": max_rows, "max_rejected": max_rejected}.items():
+            if limit is not None:
+                check_count(f"data.{name}", limit)
         self._source = source
         self._group = group
         self._max_rows = max_rows

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sempa_lightning.errors import UserError
+from sempa_lightning.check import check_choice, check_count
 from sempa_lightning.types import TokenizedRow
 
 
@@ -48,10 +48,8 @@ class Negatives:
 
     def __post_init__(self) -> None:
         """Check both."""
-        if not isinstance(self.given, bool):
-            raise UserError(f"data.negatives.given={self.given} is neither true nor false")
-        if type(self.in_batch) is not int or self.in_batch < 0:  # true is an int, too
-            raise UserError(f"data.negatives.in_batch={self.in_batch} is not a whole number from 0 on")
+        check_choice("data.negatives.given", self.given)
+        check_count("data.negatives.in_batch", self.in_batch, least=0)
 
     def __call__(self, rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:
         """The rows of a step, in their order, with the candidates that they are trained with."""

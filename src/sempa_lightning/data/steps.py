@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sempa_lightning.errors import UserError
+from sempa_lightning.check import check_count
 from sempa_lightning.types import PreferenceBatch, StepBatch, TextBatch
 
 Row = TypeVar("Row")
@@ -175,9 +175,7 @@ class StepLoaders(Generic[Row]):
     def __post_init__(self) -> None:
         """Check the sizes."""
         for name in ("batch_size", "micro_batch_tokens"):
-            size: object = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise UserError(f"data.{name}={size} is not a whole number above 0")
+            check_count(f"data.{name}", getattr(self, name))
 
     def first(self, rows: Rows[Row], number: int) -> Iterator[list[Row]]:
         """The rows of the first steps of a run, of one epoch at most, as they are trained on."""

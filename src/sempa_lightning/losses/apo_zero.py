@@ -6,8 +6,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from sempa_lightning.check import check_beta
 from sempa_lightning.losses import Law
-from sempa_lightning.losses.check import check_beta
 from sempa_lightning.losses.pairs import mean_over_pairs
 from sempa_lightning.types import CandidateScores
 

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from sempa_lightning.check import check_beta
 from sempa_lightning.losses import Law
-from sempa_lightning.losses.check import check_beta
 from sempa_lightning.losses.pairs import mean_over_pairs
 from sempa_lightning.types import CandidateScores
 

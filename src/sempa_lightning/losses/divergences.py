@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from sempa_lightning.losses.check import check
+from sempa_lightning.check import check
 
 # e^80 is about as large as float32 and bfloat16 can hold with room for a scale.
 _LARGEST_EXPONENT = 80.0

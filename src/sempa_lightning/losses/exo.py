@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sempa_lightning.check import check, check_beta
 from sempa_lightning.losses import Law
-from sempa_lightning.losses.check import check, check_beta
 from sempa_lightning.types import CandidateScores
 
 _HALF = 0.5

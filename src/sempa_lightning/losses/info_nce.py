@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sempa_lightning.losses.check import check, check_choice
+from sempa_lightning.check import check, check_choice
 
 
 def info_nce(

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sempa_lightning.check import check, check_beta
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law, PreferenceLoss
-from sempa_lightning.losses.check import check, check_beta
 from sempa_lightning.types import CandidateScores
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from sempa_lightning.check import check_beta
 from sempa_lightning.losses import Law
-from sempa_lightning.losses.check import check_beta
 from sempa_lightning.types import CandidateScores
 
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sempa_lightning.check import check_beta
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law
-from sempa_lightning.losses.check import check_beta
 from sempa_lightning.types import CandidateScores
 
 _FULL = frozenset({Law.CHOSEN_LOWERS, Law.NEVER_NEGATIVE, Law.SHIFT_FREE, Law.LENGTH_FREE, Law.STEP_FREE})

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sempa_lightning.errors import UserError
+from sempa_lightning.check import check_count
 from sempa_lightning.models.causal_lm import decoder
 from sempa_lightning.scoring.head import lm_head, target_logps
 from sempa_lightning.scoring.mask import tree_mask
@@ -36,8 +36,7 @@ class Packed:
 
     def __post_init__(self) -> None:
         """Check the length."""
-        if not isinstance(self.sequence_tokens, int) or self.sequence_tokens < 1:
-            raise UserError(f"scoring.sequence_tokens={self.sequence_tokens} is not a whole number above 0")
+        check_count("scoring.sequence_tokens", self.sequence_tokens)
 
     def num_tokens(self, rows: Sequence[TokenizedRow]) -> int:
         """Tokens at most: each prompt once, completions without their last, which predicts nothing; no padding."""

@@ -25,7 +25,7 @@ def seed_everything(seed: object) -> None:
     Raises:
         UserError: If the seed is not a whole number.
     """
-    if not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed={seed} is not a whole number")
     lightning.seed_everything(seed, workers=True, verbose=False)
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
+from sempa_lightning.check import check, check_choice, check_weight
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses.apo_down import ApoDown
 from sempa_lightning.losses.apo_zero import ApoZero
 from sempa_lightning.losses.bco import Bco
-from sempa_lightning.losses.check import check, check_choice, check_weight
 from sempa_lightning.losses.discopop import Discopop
 from sempa_lightning.losses.divergences import AlphaDivergence
 from sempa_lightning.losses.exo import Exo

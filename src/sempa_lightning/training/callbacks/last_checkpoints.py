@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sempa_lightning.artifacts import RunDir
-from sempa_lightning.errors import UserError
+from sempa_lightning.check import check_count
 from sempa_lightning.files import flush, naming
 
 
@@ -26,8 +26,7 @@ class LastCheckpoints(Checkpoint):
     """
 
     def __init__(self, run_dir: str, keep: int) -> None:
-        if not isinstance(keep, int) or keep < 1:
-            raise UserError(f"callbacks.last.keep={keep} is not a whole number above 0")
+        check_count("callbacks.last.keep", keep)
         self._run = RunDir(run_dir)
         self._keep = keep
         self._saved_step: int | None = None

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sempa_lightning.check import check_choice, check_weight
 from sempa_lightning.errors import UserError
-from sempa_lightning.losses.check import check_choice, check_weight
 from sempa_lightning.losses.info_nce import InfoNce
 from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.readout import Readout, SentenceReadout

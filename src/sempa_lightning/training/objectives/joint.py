@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sempa_lightning.check import check_weight
 from sempa_lightning.errors import UserError
-from sempa_lightning.losses.check import check_weight
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.training.objectives import Objective
 from sempa_lightning.types import StepBatch, Terms

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sempa_lightning.check import check, check_weight
 from sempa_lightning.errors import UserError
 from sempa_lightning.losses import Law, PreferenceLoss
-from sempa_lightning.losses.check import check, check_weight
 from sempa_lightning.losses.divergences import Divergence, ReverseKl
 from sempa_lightning.metrics.preference import first_beats_rest, rejected_mean
 from sempa_lightning.scoring.logps import tail_weighted, token_logps

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from sempa_lightning.losses.check import check_weight
+from sempa_lightning.check import check_weight
 from sempa_lightning.scoring.logps import completion_logps
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.scoring.unprompted_kl import unprompted_kl

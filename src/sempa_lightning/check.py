@@ -26,6 +26,22 @@ def check_weight(name: str, weight: float) -> None:
     check(name, weight, lambda weight: 0 <= weight < float("inf"), "at least 0")
 
 
+def check_count(name: str, count: object, least: int = 1) -> None:
+    """Refuse a number of things that is none; `true` would count as one.
+
+    Raises:
+        UserError: If it is not a whole number, or below `least`, which is 0 or 1.
+
+    Example:
+        >>> check_count("data.batch_size", 32)
+        >>> check_count("data.batch_size", 0)
+        Traceback (most recent call last):
+        sempa_lightning.errors.UserError: data.batch_size=0 is not a whole number above 0
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise UserError(f"{name}={count} is not a whole number {'above 0' if least else 'from 0 on'}")
+
+
 def check_choice(name: str, choice: object) -> None:
     """Refuse a switch that is neither on nor off: any text would count as on.
 
