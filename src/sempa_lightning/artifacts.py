@@ -1,6 +1,7 @@
-"""The folders of runs, evaluations, embeddings, syntheses and sweeps: the one place that knows their files' names."""
+"""The folders that commands write: the one place that knows the names of the files in them."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ class _Folder:
         try:
             content = yaml.safe_load(self.config.read_text(encoding="utf-8")) if self.config.is_file() else {}
         except yaml.YAMLError as error:
-            raise UserError(f"{self.config} is no YAML ({error}): remove its folder, or write it again") from error
+            raise UserError(f"{self.config} is no YAML ({error}): restore it, or name a new folder") from error
         return content if isinstance(content, dict) else {}
 
     def read_manifest(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class _Folder:
         """Remove what processes that were killed have left half-written."""
         for pattern in self._leftovers:
             for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 class _Measured(_Folder):
@@ -81,7 +82,7 @@ class _Measured(_Folder):
 class RunDir(_Measured):
     """A run is a folder, and everything can be rebuilt from it alone; its manifest has the counts of its data, too."""
 
-    _leftovers = (".metrics.jsonl.*", "checkpoints/.*.ckpt.*")
+    _leftovers = (".metrics.jsonl.*", "checkpoints/.*.ckpt.*", ".adapter.*", ".model.*")
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunDir":

@@ -58,7 +58,8 @@ def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
     parts = Parts(folder, corpus.survey(), cfg.part_rows, shard)
     refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
     parts.read(parts.own)
-    write_text(folder.config, OmegaConf.to_yaml(cfg))
+    if not own_rank():  # what is gone on with is all of it, not one process's share
+        write_text(folder.config, OmegaConf.to_yaml({**cfg, "shard": None}))
     console.print(f"embedding folder: {folder.path}", soft_wrap=True)
     if parts.rest:
         with Progress(parts, console) as progress:
@@ -155,7 +156,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         resumed = cfg.resume is not None
         cfg = resumed_config(cfg, overrides, _FREE[:3]) if resumed else composed(cfg, overrides)
         folder = EmbeddingDir(cfg.paths.run_dir)
-        with first_stopping_on_signals(folder.path, folder.config.is_file):
+        with first_stopping_on_signals(f"resume={folder.path}", folder.config.is_file):
             embed(cfg)
 
 

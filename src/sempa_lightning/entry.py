@@ -19,7 +19,7 @@ from sempa_lightning.errors import UserError
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
 
-# Exit code of a training that a signal has stopped and that can be gone on with.
+# Exit code of a command that a signal has stopped: the same words start it again, or go on.
 STOPPED = os.EX_TEMPFAIL
 
 # What may change where a training is resumed.
@@ -106,15 +106,15 @@ def telling_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterator[None]:
+def stopping_on_signals(words: str, can_resume: Callable[[], bool]) -> Iterator[None]:
     """Let a signal end what is under way with a line that says how to go on, and with exit code `STOPPED`.
 
     At once, but for a step of the training that is under way (see `StopBetweenSteps`). Of several processes only the
     first tells; the others exit with 0, for Lightning would kill the first one otherwise.
 
     Args:
-        folder: What `resume` would name.
-        can_resume: Whether it holds by now what can be gone on with.
+        words: What goes on with it, such as `resume=<folder>`.
+        can_resume: Whether there is by now what can be gone on with.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -130,7 +130,7 @@ def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterato
             raise
         if not is_first_process():
             sys.exit(0)
-        how = f"resume={folder} goes on" if can_resume() else "there is nothing to go on with yet, start again"
+        how = f"{words} goes on" if can_resume() else "there is nothing to go on with yet, start again"
         sys.stdout.write(f"stopped: {how}\n")
         sys.exit(STOPPED)
     finally:
@@ -138,14 +138,36 @@ def stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> Iterato
             signal.signal(number, handler)
 
 
-def first_stopping_on_signals(folder: Path, can_resume: Callable[[], bool]) -> contextlib.AbstractContextManager[None]:
+def first_stopping_on_signals(words: str, can_resume: Callable[[], bool]) -> contextlib.AbstractContextManager[None]:
     """As `stopping_on_signals`, where processes do not wait for each other: the others die of theirs.
 
     So whoever has started them sees it, and starts them again.
     """
     from sempa_lightning.evaluation.workers import own_rank
 
-    return contextlib.nullcontext() if own_rank() else stopping_on_signals(folder, can_resume)
+    return _dying_of_signals() if own_rank() else stopping_on_signals(words, can_resume)
+
+
+@contextlib.contextmanager
+def _dying_of_signals() -> Iterator[None]:
+    """Give up what is held before dying of a signal: who is told to end has not died at its work."""
+    from sempa_lightning.training.callbacks.stop_between_steps import SIGNALS
+
+    received: list[int] = []
+
+    def unwind(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, unwind) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.signal(received[-1], signal.SIG_DFL)
+            signal.raise_signal(received[-1])
 
 
 @contextlib.contextmanager
@@ -293,9 +315,12 @@ def _message(error: BaseException) -> str | None:
     told_by_torch = (InstantiationException, RuntimeError, ValueError)
     if isinstance(error, told_by_torch) and (message := _group_message(str(error))) is not None:
         return message
-    if isinstance(error, InterpolationKeyError) and (key := re.search("key '(.+?)'", str(error))):
-        group = key[1].partition(".")[0]
-        return f"another part of the config asks for {key[1]}, which this {group} does not have: choose another {group}"
+    if isinstance(error, InterpolationKeyError) and (key := re.search(r"key '((\w+)\..+?)'", str(error))):
+        name, group = key.groups()
+        if group != "paths" and Path(conf_dir(), group).is_dir():
+            return (
+                f"another part of the config asks for {name}, but this {group} has no such key: choose another {group}"
+            )
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     if isinstance(error, OSError):

@@ -187,7 +187,9 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             resumed = cfg.resume is not None
             cfg = resumed_config(cfg, overrides, ("processes", "device")) if resumed else composed(cfg, overrides)
             folder = EvaluationDir(cfg.paths.run_dir)
-            with first_stopping_on_signals(folder.path, folder.config.is_file):
+            sweep = f"the same command with hydra.sweep.dir={hydra_config.sweep.dir}"
+            words = f"resume={folder.path}" if hydra_config.mode != RunMode.MULTIRUN else sweep
+            with first_stopping_on_signals(words, folder.config.is_file):
                 code = evaluate(cfg, overrides)
     except SystemExit as end:
         if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:

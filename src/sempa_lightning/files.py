@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,11 +69,16 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def _beside(path: Path) -> Path:
+    """A hidden name that no other process takes, on whatever machine."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Lend a temporary path beside `path` and move it there when the block ends well, safe from a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     try:
         with naming(path):
             yield temporary
@@ -97,15 +103,17 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Lend a new, empty folder beside `path` and put it in its place when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Lend a new, empty folder beside `path` and put it in its place when the block ends well, as `replacing` does."""
+    temporary = _beside(path)
     temporary.mkdir(parents=True)
     try:
         with naming(path):
             yield temporary
+            for file in temporary.rglob("*"):
+                flush(file)
             if path.exists():
                 shutil.rmtree(path)
             temporary.rename(path)
+            flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -130,7 +129,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     """Hydra's door."""
     with telling_errors():
         cfg = composed(cfg, list(HydraConfig.get().overrides.task))
-        with stopping_on_signals(Path(cfg.paths.run_dir), lambda: False):
+        with stopping_on_signals("", lambda: False):
             mine(cfg)
 
 

@@ -143,7 +143,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         else:
             cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",))
         folder = SynthesisDir(cfg.paths.run_dir)
-        with stopping_on_signals(folder.path, lambda: folder.begun):
+        with stopping_on_signals(f"resume={folder.path}", lambda: folder.begun):
             synthesize(cfg)
 
 

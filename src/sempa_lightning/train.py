@@ -218,7 +218,7 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                 return None
             run = RunDir(cfg.paths.run_dir)
             resume = resume or _has_begun(run, cfg)
-            with stopping_on_signals(run.path, lambda: bool(run.resumable_checkpoints)), ending_wandb_run():
+            with stopping_on_signals(f"resume={run.path}", lambda: bool(run.resumable_checkpoints)), ending_wandb_run():
                 return train(cfg, resume=resume)
     except SystemExit as end:
         if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:

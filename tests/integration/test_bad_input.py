@@ -104,6 +104,10 @@ def test_a_config_that_cannot_be(told, word, expected):
     assert expected in told(word)
 
 
+def test_a_reference_to_nothing(told):
+    assert told("+extra=${paths.datadir}") == "Interpolation key 'paths.datadir' not found"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -128,7 +132,7 @@ def test_losses_that_cannot_be(told, words, expected):
 def test_data_that_an_objective_cannot_read(here):
     done = here("objective=contrastive", "data=wikipedia")
     assert done.returncode == 1
-    assert "asks for data.negatives.given, which this data does not have: choose another data" in one_line(done.stderr)
+    assert "asks for data.negatives.given, but this data has no such key: choose another data" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,16 @@ def test_two_processes_write_the_bytes_of_one(whole, embed_here, words, tmp_path
     assert contents(folder) == contents(whole[0])
     assert done.stdout.count("rows/s") == 34
     assert all(folder.log(f"process-{rank}").read_text() == "" for rank in (1, 2))
+    assert (folder.read_config()["shard"], folder.read_config()["processes"]) == (None, 2)
+
+
+def test_what_is_gone_on_with_is_all_of_it(whole, embed_here, words, tmp_path):
+    folder = EmbeddingDir(tmp_path / "out")
+    done = embed_here(*words, f"hydra.run.dir={folder.path}", "shard=1/2")
+    assert "this share is done; 17 of 34 parts are there" in done.stdout
+    done = embed_here(f"resume={folder.path}")
+    assert done.returncode == 0, done.stderr
+    assert contents(folder) == contents(whole[0])
 
 
 def test_tasks_of_an_array_write_the_bytes_of_one_in_any_order(whole, embed_here, words, tmp_path, monkeypatch):

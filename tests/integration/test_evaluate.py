@@ -244,7 +244,11 @@ def test_a_signal_ends_it_with_a_line(measure, evaluate_here, small, tiny_base, 
         words = ["eval=[sts]", *small["sts"], f"model.path={tiny_base}", f"hydra.sweep.dir={tmp_path}/sweep"]
         done = evaluate_here("-m", *words, "readout=mean,sum", f"paths.data_dir={tmp_path}/none")
         assert done.returncode == 75
-        assert done.stdout.count("stopped: ") == 1
+        told = f"stopped: the same command with hydra.sweep.dir={tmp_path}/sweep goes on\n"
+        assert done.stdout.count("stopped: ") == done.stdout.count(told) == 1
+    done = evaluate_here("-m", *words, "readout=mean,sum", f"paths.data_dir={tmp_path}/none")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sweep" / "sweep.csv").read_text().count("\n") == 3
     done = evaluate_here(f"resume={folder.path}")
     assert done.returncode == 0, done.stderr
     assert folder.summary.is_file()
@@ -287,15 +291,16 @@ def test_two_processes_do_what_one_does(measure, write_run, tmp_path):
     assert not two.claims.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_process_dies_at_is_taken_by_another(measure, odd, tiny_base, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGKILL, 1), (signal.SIGTERM, 2)])
+def test_what_a_process_dies_at_is_taken_by_another(measure, odd, tiny_base, tmp_path, monkeypatch, number, times):
+    """A process that is told to end has not died at its task, however often that happens."""
     monkeypatch.setenv("DEADLY", number.name)
-    word, lives = odd("Deadly", 1)
+    word, lives = odd("Deadly", times)
     folder, done = measure(tmp_path / "out", f"model.path={tiny_base}", word, "processes=2", suites=["generation"])
     assert lives.read_text() == "0"
     assert folder.read_summary()["before/odd/deadly/value"] == 2
     assert "before/generation/demo/perplexity" in folder.read_summary()
-    assert done.stdout.count(f"died of signal {number}") == 1
+    assert done.stdout.count(f"died of signal {number}") == times
 
 
 def test_what_two_processes_died_at_has_failed(measure, odd, tiny_base, tmp_path):

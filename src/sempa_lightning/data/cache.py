@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -68,16 +68,15 @@ def cached(
     """
     folder = cache_dir / key
     if not folder.is_dir():
-        building = cache_dir / f".{key}.{os.getpid()}"
-        shutil.rmtree(building, ignore_errors=True)
+        building = cache_dir / f".{key}.{uuid.uuid4().hex}"
         building.mkdir(parents=True)
         try:
             _write(building, rows, features)
-            if not folder.is_dir():
-                building.rename(folder)
+            building.rename(folder)
         except OSError as error:
-            error.filename = error.filename or str(folder)  # a full disk names none
-            raise
+            if not folder.is_dir():  # else another process was faster
+                error.filename = error.filename or str(folder)  # a full disk names none
+                raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
     counts = json.loads((folder / "counts.json").read_text())

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from sempa_lightning.errors import UserError
 
 _PAUSE = 0.2
+# Seconds that a process that is told to end may take.
+_PATIENCE = 10.0
 
 
 def own_rank() -> int:
@@ -69,8 +71,7 @@ class Workers:
                         restarts -= 1
                         processes[rank] = self._start(rank)
         finally:
-            for process in processes.values():
-                process.terminate()
+            _end(processes.values())
         work.tell()
         if work.rest:
             raise UserError(self._last_words())
@@ -91,6 +92,19 @@ class Workers:
             if told := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
                 return told[-1]
         return f"the processes ended before all was done: see {self._logs[0].parent}"
+
+
+def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """Let processes end what they hold; those that do not within some seconds are killed."""
+    until = time.monotonic() + _PATIENCE
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def worker_command(name: str, folder: Path) -> list[str]:

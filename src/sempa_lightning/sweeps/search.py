@@ -43,7 +43,7 @@ class Search:
         monitor: The metric that a run's probe reports for the objective.
 
     Raises:
-        UserError: If the file is no study.
+        UserError: If the file is no study, or one with other directions.
     """
 
     def __init__(
@@ -124,7 +124,11 @@ class Search:
             return
         summary = trial.run.read_summary() if trial.state == "done" else {}
         unknown = [key for key in self._objectives if key not in summary]
-        if trial.state == "done" and unknown and not self._study.get_trials(False, (TrialState.COMPLETE,)):
+        if (
+            trial.state == "done"
+            and unknown
+            and not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ):
             raise UserError(
                 f"{unknown[0]} is not in {trial.run.summary}: sweep.maximize and sweep.minimize want one that is, such"
                 f" as {', '.join(difflib.get_close_matches(unknown[0], summary, cutoff=0.0))};"
@@ -141,7 +145,7 @@ class Search:
 
 def _opened(storage: Path, directions: list[Direction], pruner: BasePruner) -> optuna.Study:
     try:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=RDBStorage(f"sqlite:///{storage}"),
             study_name="sweep",
             directions=directions,
@@ -150,6 +154,13 @@ def _opened(storage: Path, directions: list[Direction], pruner: BasePruner) -> o
         )
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         raise _told(storage, error) from error
+    begun = [direction.name.lower() for direction in study.directions]
+    if begun != directions:  # Optuna goes on in the directions that the study began with
+        raise UserError(
+            f"{storage} was begun to {', '.join(begun)} and is asked to {', '.join(directions)}: set sweep.maximize and"
+            " sweep.minimize as they were, or remove it, and the runs beside it are taken as trials of a new one"
+        )
+    return study
 
 
 def _told(storage: Path, error: Exception) -> UserError:

@@ -61,6 +61,12 @@ def test_only_training_documents_are_rewritten(corpus):
     assert twice.counts["train_tokens"] > 1.9 * plain.counts["train_tokens"]
 
 
+@pytest.mark.parametrize("name", ["val_documents", "max_documents"])
+def test_a_number_of_documents_must_be_one(corpus, name):
+    with pytest.raises(UserError, match=f"data.{name}=-1 is not a whole number above 0"):
+        corpus(**{name: -1})
+
+
 def test_too_few_documents(corpus):
     with pytest.raises(UserError, match="60 documents cannot give 60 held-out ones"):
         corpus(val_documents=60)

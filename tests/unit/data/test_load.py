@@ -82,10 +82,11 @@ def test_max_rejected_keeps_the_first_after_grouping_and_counts_the_others(tmp_p
     assert rows[0].id != all_rows[0].id, "a shorter list is another row"
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_max_rejected_must_be_a_number(tmp_path, number):
-    with pytest.raises(UserError, match=f"data.max_rejected={number}"):
-        load(source(tmp_path, *RECORDS), group=False, max_rejected=number)
+@pytest.mark.parametrize("name", ["max_rows", "max_rejected"])
+@pytest.mark.parametrize("number", [0, -1, True])
+def test_a_limit_must_be_a_number(tmp_path, name, number):
+    with pytest.raises(UserError, match=f"data.{name}={number} is not a whole number above 0"):
+        load(source(tmp_path, *RECORDS), group=False, **{name: number})
 
 
 def test_fingerprint_follows_text_and_order(tmp_path):
