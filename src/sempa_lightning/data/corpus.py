@@ -157,7 +157,10 @@ class CorpusDataModule(LightningDataModule):
             yield {"id": f"{split} block {number}", "input_ids": block}
             number += 1
         if str(key) != expected:
-            raise UserError("the texts changed while they were read: start again when they are complete")
+            raise UserError(
+                "the texts changed while they were read: start again when they are complete; a source must give the same in"
+                " each pass"
+            )
 
     def train_dataloader(self) -> StepLoader:
         """Optimiser steps."""

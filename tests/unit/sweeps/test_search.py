@@ -111,9 +111,7 @@ def test_an_objective_that_no_run_knows_is_told_at_once(search, trial, sweep):
     assert [(one.state.name, one.value) for one in study(sweep).trials] == [("COMPLETE", 0.5)]
 
 
-@pytest.mark.parametrize(
-    "others", [{"train/best": "minimize"}, {"train/best": "maximize", "train/steps": "minimize"}]
-)
+@pytest.mark.parametrize("others", [{"train/best": "minimize"}, {"train/best": "maximize", "train/steps": "minimize"}])
 def test_directions_are_those_of_the_beginning(search, others):
     search()
     with pytest.raises(UserError, match=r"was begun to maximize and is asked to (minimize|maximize, minimize): set"):
