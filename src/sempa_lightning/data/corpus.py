@@ -158,8 +158,8 @@ class CorpusDataModule(LightningDataModule):
             number += 1
         if str(key) != expected:
             raise UserError(
-                "the texts changed while they were read: start again when they are complete; a source must give the same in"
-                " each pass"
+                "the texts changed while they were read: start again when they are complete; a source must"
+                " give the same in each pass"
             )
 
     def train_dataloader(self) -> StepLoader:

@@ -238,8 +238,8 @@ class PreferenceDataModule(LightningDataModule):
         yield from ({name: getattr(row, name) for name in _FEATURES} for row in self._tokenize(rows, dropped))
         if rows.counts.fingerprint != before:
             raise UserError(
-                "the data changed while they were read: start again when they are complete; a source must give the same in"
-                " each pass"
+                "the data changed while they were read: start again when they are complete; a source must"
+                " give the same in each pass"
             )
 
     def train_dataloader(self) -> StepLoader:
