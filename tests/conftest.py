@@ -30,6 +30,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is found that an earlier session has left, and nothing is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEMPA_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def sentences():
     """A few hundred English sentences."""

@@ -241,12 +241,13 @@ def test_a_signal_ends_it_with_a_line(measure, evaluate_here, small, tiny_base, 
         folder, done = measure(tmp_path / "out", f"model.path={tiny_base}", code=75)
         assert done.stdout.endswith(f"stopped: resume={folder.path} goes on\n")
         assert done.stderr == ""
-        words = ["eval=[sts]", *small["sts"], f"model.path={tiny_base}", f"hydra.sweep.dir={tmp_path}/sweep"]
-        done = evaluate_here("-m", *words, "readout=mean,sum", f"paths.data_dir={tmp_path}/none")
+        paths = [f"paths.{name}={tmp_path}/{name}" for name in ("data_dir", "cache_dir")]
+        words = ["-m", "eval=[sts]", *small["sts"], f"model.path={tiny_base}", "readout=mean,sum", *paths]
+        done = evaluate_here(*words, f"hydra.sweep.dir={tmp_path}/sweep")
         assert done.returncode == 75
         told = f"stopped: the same command with hydra.sweep.dir={tmp_path}/sweep goes on\n"
         assert done.stdout.count("stopped: ") == done.stdout.count(told) == 1
-    done = evaluate_here("-m", *words, "readout=mean,sum", f"paths.data_dir={tmp_path}/none")
+    done = evaluate_here(*words, f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "sweep" / "sweep.csv").read_text().count("\n") == 3
     done = evaluate_here(f"resume={folder.path}")
