@@ -13,7 +13,6 @@ from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
-    first_stopping_on_signals,
     refuse_another_config,
     resumed_config,
     run_main,
@@ -23,6 +22,7 @@ from sempa_lightning.entry import (
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.stopping import first_stopping_on_signals
 
 # What another call in the same folder may have otherwise: no vector follows from it.
 _FREE = ("shard", "processes", "device", "paths", "prompt", "scoring")

@@ -14,10 +14,8 @@ from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir
 from sempa_lightning.entry import (
-    STOPPED,
     SUBJECT_GROUPS,
     conf_dir,
-    first_stopping_on_signals,
     instantiate,
     refuse_another_config,
     resumed_config,
@@ -28,6 +26,7 @@ from sempa_lightning.entry import (
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.stopping import STOPPED, first_stopping_on_signals
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
 FAILED, SKIPPED = 3, 4

@@ -15,13 +15,13 @@ from sempa_lightning.entry import (
     conf_dir,
     instantiate,
     run_main,
-    stopping_on_signals,
     subjects_of,
     telling_errors,
     with_saved,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.stopping import stopping_on_signals
 
 _SHOWN_ROWS = 3
 

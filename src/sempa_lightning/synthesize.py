@@ -14,11 +14,11 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
-    stopping_on_signals,
     telling_errors,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.stopping import stopping_on_signals
 
 # What another call in the same folder may have otherwise.
 _FREE = ("device", "paths")

@@ -14,18 +14,17 @@ from omegaconf import OmegaConf
 from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.entry import (
     RESUMED_FREELY,
-    STOPPED,
     conf_dir,
     ending_wandb_run,
     instantiate,
     refuse_another_config,
     resumed_config,
     run_main,
-    stopping_on_signals,
     telling_errors,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.stopping import STOPPED, stopping_on_signals
 from sempa_lightning.sweeps.trial import Trial, objectives, recorded_trials
 
 
