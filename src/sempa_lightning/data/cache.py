@@ -11,6 +11,13 @@ from typing import Any
 
 import datasets
 
+from sempa_lightning.checksums import discard_folder, fits_checksums, write_checksums
+from sempa_lightning.errors import UserError
+
+MakeRows = Callable[[Counter[str]], Iterable[dict[str, Any]]]
+
+_TRIES = 3
+
 
 class ContentHash:
     """Hashes texts as they come, into 32 hexadecimal digits; where one part ends and the next begins matters."""
@@ -50,12 +57,13 @@ def tokenizer_content(tokenizer: Any) -> str:  # noqa: ANN401 (transformers type
 def cached(
     cache_dir: Path,
     key: str,
-    rows: Callable[[Counter[str]], Iterable[dict[str, Any]]],
+    rows: MakeRows,
     features: datasets.Features,
 ) -> tuple[datasets.Dataset, Counter[str]]:
     """Read the data set `key` from the cache, building it first where it is not there.
 
-    It is built under a temporary name and renamed, so that other processes see all of it or nothing.
+    It is built under a temporary name and renamed, so that other processes see all of it or nothing. An entry that does
+    not fit its checksums is built again.
 
     Args:
         cache_dir: Folder of all data sets.
@@ -65,25 +73,46 @@ def cached(
 
     Returns:
         The rows, and what was counted when they were made, be it now or in an earlier run.
+
+    Raises:
+        UserError: If an entry is damaged as soon as it is written.
     """
     folder = cache_dir / key
-    if not folder.is_dir():
-        building = cache_dir / f".{key}.{uuid.uuid4().hex}"
-        building.mkdir(parents=True)
-        try:
-            _write(building, rows, features)
-            building.rename(folder)
-        except OSError as error:
-            if not folder.is_dir():  # else another process was faster
-                error.filename = error.filename or str(folder)  # a full disk names none
-                raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    counts = json.loads((folder / "counts.json").read_text())
-    return datasets.Dataset.from_file(str(folder / "rows.arrow")), Counter(counts)
+    for _ in range(_TRIES):
+        if (entry := _opened(folder)) is not None:
+            return entry
+        discard_folder(folder, key, "tokenizing again")
+        _build(folder, rows, features)
+    raise UserError(f"paths.cache_dir: {folder} is damaged as soon as it is written. Check the disk.")
 
 
-def _write(folder: Path, rows: Callable[[Counter[str]], Iterable[dict[str, Any]]], features: datasets.Features) -> None:
+def _opened(folder: Path) -> tuple[datasets.Dataset, Counter[str]] | None:
+    """Open an entry; None if it is missing or damaged."""
+    if not fits_checksums(folder, folder.name):
+        return None
+    try:
+        counts = json.loads((folder / "counts.json").read_text())
+        return datasets.Dataset.from_file(str(folder / "rows.arrow")), Counter(counts)
+    except FileNotFoundError:  # another process replaces it at this moment
+        return None
+
+
+def _build(folder: Path, rows: MakeRows, features: datasets.Features) -> None:
+    building = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    building.mkdir(parents=True)
+    try:
+        _write(building, rows, features)
+        write_checksums(building, folder.name)
+        building.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process was faster
+            error.filename = error.filename or str(folder)  # a full disk names none
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write(folder: Path, rows: MakeRows, features: datasets.Features) -> None:
     counts: Counter[str] = Counter()
     with datasets.arrow_writer.ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
         for row in rows(counts):

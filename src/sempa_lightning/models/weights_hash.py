@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sempa_lightning.files import write_text
+from sempa_lightning.checksums import read_checked, write_checked
 from sempa_lightning.models.causal_lm import causal_lm
 from sempa_lightning.models.sharding import anywhere, whole
 
@@ -31,9 +31,12 @@ def weights_hash(policy: nn.Module, weights: Mapping[str, Tensor], memory: Path 
     base = {name: weight for name, weight in weights.items() if name not in adapter}
     dtypes = sorted({str(weight.dtype) for weight in base.values()})
     note = memory / hashlib.sha256(repr((files, dtypes, sorted(base))).encode()).hexdigest()
-    if anywhere(not note.is_file(), policy):
-        write_text(note, _hash(policy, base))
-    return note.read_text() if not adapter else _hash(policy, adapter, note.read_text())
+    known = read_checked(note)
+    if anywhere(known is None, policy):
+        known = _hash(policy, base)
+        write_checked(note, known)
+    assert known is not None
+    return known if not adapter else _hash(policy, adapter, known)
 
 
 def _files(policy: nn.Module) -> object:

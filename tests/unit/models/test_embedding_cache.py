@@ -102,11 +102,13 @@ def test_other_weights_are_other_entries(encode, tiny_llama):
     assert weights_name(merged) != weights_name(policy)
 
 
-def test_a_damaged_file_counts_as_absent(encode, tmp_path):
+def test_a_damaged_file_is_replaced(encode, tmp_path, capsys):
     expected, _ = encode()
     (path,) = tmp_path.glob("cache/*/*.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     vectors, number = encode()
     assert (number, torch.equal(vectors, expected)) == (4, True)
+    assert capsys.readouterr().err == f"{path}: checksum missing or wrong, embedding its texts again\n"
     assert encode()[1] == 0
-    assert len(list(tmp_path.glob("cache/*/*"))) == 2
+    assert len(list(tmp_path.glob("cache/*/*"))) == 1
+    assert not path.exists()
