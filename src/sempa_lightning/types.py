@@ -78,6 +78,27 @@ class PaddedSequences(NamedTuple):
         return self.attention_mask
 
 
+class RightPaddedSequences(NamedTuple):
+    """One sequence, prompt and completion, for each live candidate, in row-major order of `candidate_mask`.
+
+    Padding stands behind the completion alone, where a causal model does not look: there is nothing to mask.
+
+    Attributes:
+        input_ids: Token ids.
+        attention_mask: True at real tokens.
+        starts: Column of the first token of each completion.
+    """
+
+    input_ids: Int[Tensor, "sequences tokens"]
+    attention_mask: Bool[Tensor, "sequences tokens"]
+    starts: Int[Tensor, " sequences"]
+
+    @property
+    def live(self) -> Bool[Tensor, "sequences tokens"]:
+        """True at real tokens."""
+        return self.attention_mask
+
+
 class PackedSequences(NamedTuple):
     """Several texts, prompt and completion, in a sequence; what they begin with in common stands there once.
 
@@ -119,13 +140,15 @@ class PreferenceBatch(NamedTuple):
     """
 
     rows: list[TokenizedRow]
-    sequences: PaddedSequences | PackedSequences
+    sequences: PaddedSequences | RightPaddedSequences | PackedSequences
     candidate_mask: Bool[Tensor, "anchors candidates"]
     completion_lengths: Int[Tensor, "anchors candidates"]
     num_chosen: Int[Tensor, " anchors"]
 
     @classmethod
-    def of(cls, rows: Sequence[TokenizedRow], sequences: PaddedSequences | PackedSequences) -> "PreferenceBatch":
+    def of(
+        cls, rows: Sequence[TokenizedRow], sequences: PaddedSequences | RightPaddedSequences | PackedSequences
+    ) -> "PreferenceBatch":
         """Say of rows that are laid out who is chosen and who is there."""
         completion_lengths = padded([[*map(len, row.completion_ids)] for row in rows], 0)
         num_chosen = torch.tensor([row.num_chosen for row in rows], dtype=torch.long)

@@ -1,6 +1,7 @@
 """Any decoder-only language model of the Hugging Face library, with its tokenizer."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,11 @@ from transformers.utils import logging as transformers_logging
 
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.vocabulary import check_vocabulary
+
+# Attributes of configs that limit the number of positions; models without any of them, such as recurrent ones and those
+# with ALiBi, have no limit.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 
 
 class LanguageModel(NamedTuple):
@@ -30,6 +36,7 @@ def load_causal_lm(
     load_in_4bit: bool = False,
     dropout: bool = False,
     gradient_checkpointing: bool = False,
+    attn_implementation: str | None = None,
 ) -> LanguageModel:
     """Load a model and its tokenizer from a folder, from the package (`pkg://`) or from the Hub.
 
@@ -43,12 +50,16 @@ def load_causal_lm(
             agree exactly at the first step.
         gradient_checkpointing: Keep the activations at the borders of layers only and compute the others again in
             backward: less memory, about a third more time.
+        attn_implementation: Attention kernel, as transformers names it: eager, sdpa, flash_attention_2, …; null lets
+            transformers choose.
 
     Raises:
-        UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, or if
-            bitsandbytes is missing.
+        UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, if bitsandbytes or the
+            attention kernel is missing, or if the tokenizer does not fit.
     """
     options: dict[str, Any] = {"revision": revision, "dtype": _dtype(dtype)}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
     if load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"])
     try:
@@ -60,8 +71,9 @@ def load_causal_lm(
         raise UserError(_reason(path, error)) from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    check_vocabulary(model, tokenizer)
+    if (positions := max_positions(model)) < sys.maxsize:
+        tokenizer.model_max_length = positions
     if dropout:
         model.train()  # it comes in evaluation mode, and Lightning leaves a model in the mode it finds
     else:
@@ -154,7 +166,7 @@ def decoder_layers(policy: nn.Module) -> nn.ModuleList:
 
 def num_layers(policy: nn.Module) -> int:
     """How many layers the policy has."""
-    return int(causal_lm(policy).config.get_text_config().num_hidden_layers)
+    return int(causal_lm(policy).config.get_text_config(decoder=True).num_hidden_layers)
 
 
 @contextlib.contextmanager
@@ -170,9 +182,14 @@ def eager_attention(policy: nn.Module) -> Iterator[None]:
 
 
 def max_positions(model: nn.Module) -> int:
-    """Longest sequence that the model was built for, in tokens."""
-    config: Any = model.config
-    return int(config.get_text_config().max_position_embeddings)
+    """Return the longest sequence that the model was built for, in tokens; `sys.maxsize` for a model without limit."""
+    config: Any = causal_lm(model).config.get_text_config()
+    limits = [getattr(config, name, None) for name in _POSITIONS]
+    limit = next((int(number) for number in limits if number), sys.maxsize)
+    # RoBERTa and its kin count positions from behind the padding index of their table.
+    tables = [m for name, m in model.named_modules() if isinstance(m, nn.Embedding) and "position" in name]
+    reserved = [table.padding_idx + 1 for table in tables if table.padding_idx is not None]
+    return limit - max(reserved, default=0)
 
 
 def _dtype(name: str) -> torch.dtype:

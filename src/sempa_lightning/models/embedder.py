@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.models.causal_lm import evaluating
 from sempa_lightning.models.embedding_cache import EmbeddingCache
+from sempa_lightning.models.forward import check_causal
 from sempa_lightning.models.reading import Reading, prompt_tokenizer
 from sempa_lightning.models.readout import Readout, SentenceReadout
 
@@ -80,8 +81,10 @@ class Embedder:
             progress: Wraps the sequence of batches, to show a progress bar.
 
         Raises:
-            UserError: If the readout does not fit the model: no such layer, or a template longer than its context.
+            UserError: If the readout does not fit the model: no such layer, or a template longer than its context; or
+                if the model is not causal.
         """
+        check_causal(self._model)
         distinct = list(dict.fromkeys(sentences))
         readings = [Reading(self._model, self._tokenizer, part, distinct, self._cache) for part in self._readout.parts]
         work = [(reading, batch) for reading in readings for batch in reading.batches(self._batch_size)]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder, num_layers
+from sempa_lightning.models.forward import accepted
 
 
 def layer_index(policy: nn.Module, layer: int, lowest: int = 0) -> int:
@@ -30,7 +31,13 @@ def run_layers(policy: nn.Module, layers: Sequence[int], **inputs: Any) -> tuple
 
     The states of the last layer are taken after the final norm. Without another layer the model keeps none of them.
     """
-    last = num_layers(policy)
-    output = decoder(policy)(output_hidden_states=any(layer < last for layer in layers), **inputs)
+    last, backbone = num_layers(policy), decoder(policy)
+    inner = any(layer < last for layer in layers)
+    output = backbone(**({"output_hidden_states": True} if inner else {}), **accepted(backbone, **inputs))
+    if inner and len(output.hidden_states or ()) != last + 1:
+        raise UserError(
+            f"readout.layer={list(layers)}: {type(backbone).__name__} returns {len(output.hidden_states or ())} hidden"
+            f" states for {last} layers: set readout.layer=-1"
+        )
     states = {layer: output.last_hidden_state if layer == last else output.hidden_states[layer] for layer in layers}
     return output, states

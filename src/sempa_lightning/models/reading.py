@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import logging
+import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from sempa_lightning.models.causal_lm import eager_attention, max_positions
+from sempa_lightning.models.causal_lm import decoder, eager_attention, max_positions
 from sempa_lightning.models.embedding_cache import EmbeddingCache, Vectors
+from sempa_lightning.models.forward import FORWARD_ERRORS, brief, relative_difference, takes, tolerance
 from sempa_lightning.models.layer_states import layer_index, run_layers
 from sempa_lightning.models.prompt_tokens import PromptBatch, PromptTokenizer, PromptTokens
 from sempa_lightning.models.readout import Readout
@@ -28,7 +31,8 @@ def prompt_tokenizer(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, readout: Readout, template: PromptTemplate | None = None
 ) -> PromptTokenizer:
     """How a readout's sentences become prompts, in its own template or in another."""
-    return PromptTokenizer(tokenizer, template or readout.template, readout.preprocess, max_positions(model))
+    limit = min(max_positions(model), tokenizer.model_max_length)
+    return PromptTokenizer(tokenizer, template or readout.template, readout.preprocess, limit)
 
 
 class Reading:
@@ -79,13 +83,7 @@ class Reading:
         prefix = self._prefix
         rests = padded([prompt.ids[prefix.length :] for prompt in prompts], 0).to(self._device)
         with self._steered(prompts, sentences):
-            # Padding stands on the right, where causal attention does not look: no mask is needed for it.
-            output, states = self._run(
-                input_ids=rests,
-                position_ids=prefix.length + torch.arange(rests.shape[1], device=self._device)[None],
-                past_key_values=prefix.repeated(len(rests)),
-                use_cache=prefix.length > 0,
-            )
+            output, states = self._behind(prefix, rests)
         lengths = torch.tensor([len(prompt.ids) for prompt in prompts], device=self._device)
         mask = torch.arange(prefix.length + rests.shape[1], device=self._device) < lengths[:, None]
         text_mask = padded([prompt.text for prompt in prompts], 0).to(self._device).bool()
@@ -124,12 +122,57 @@ class Reading:
 
     @cached_property
     def _prefix(self) -> "_Prefix":
-        """What all prompts that are read begin with, run once; nothing where the model is steered."""
-        tokens = shared_start([self._prompts[sentence].ids for sentence in self._unread])
-        if not tokens or self._readout.steering is not None:
-            return _Prefix(0, None, {})
+        """What all prompts that are read begin with, run once; nothing where the model is steered or cannot reuse it.
+
+        The longest and the shortest prompt are read without a prefix, too, unless prompts of that length were before:
+        caches are of many kinds, and one that is not repeated or continued exactly would change embeddings.
+        """
+        prompts = [self._prompts[sentence].ids for sentence in self._unread]
+        tokens = shared_start(prompts)
+        backbone = decoder(self._model)
+        checked = _REUSED.get(backbone, 0)
+        if not tokens or self._readout.steering is not None or checked is None:
+            return _NO_PREFIX
+        if checked >= len(prompts[0]):
+            return self._run_prefix(tokens)
+        try:
+            prefix = self._run_prefix(tokens)
+            reason = self._misfit(prefix, prompts)
+        except torch.OutOfMemoryError:
+            raise
+        except FORWARD_ERRORS as error:
+            reason = brief(error)
+        if reason is None:
+            _REUSED[backbone] = len(prompts[0])
+            return prefix
+        _REUSED[backbone] = None
+        _LOGGER.warning("%s reads every prompt whole: its cache cannot be reused (%s)", type(backbone).__name__, reason)
+        return _NO_PREFIX
+
+    def _run_prefix(self, tokens: list[int]) -> "_Prefix":
         output, states = self._run(input_ids=torch.tensor([tokens], device=self._device), use_cache=True)
         return _Prefix(len(tokens), output.past_key_values, states)
+
+    def _behind(self, prefix: "_Prefix", rests: Tensor) -> tuple[Any, dict[int, Tensor]]:
+        """Run what stands behind a prefix, padded on the right, where causal attention does not look."""
+        if not prefix.length:
+            return self._run(input_ids=rests, use_cache=False)
+        if not takes(decoder(self._model), "past_key_values"):
+            raise TypeError("no past_key_values")
+        return self._run(input_ids=rests, past_key_values=prefix.repeated(len(rests)), use_cache=True)
+
+    def _misfit(self, prefix: "_Prefix", prompts: Sequence[list[int]]) -> str | None:
+        """Why the states of the longest and the shortest prompt are not those of the prompts read whole, or None."""
+        probes = [prompts[0], prompts[-1]]
+        rests = padded([ids[prefix.length :] for ids in probes], 0).to(self._device)
+        _, found = self._behind(prefix, rests)
+        for row, ids in enumerate(probes):
+            _, expected = self._run(input_ids=torch.tensor([ids], device=self._device), use_cache=False)
+            for layer, states in expected.items():
+                whole = prefix.before(found[layer], layer)[row, : len(ids)]
+                if (off := relative_difference(whole, states[0])) > tolerance(self._model):
+                    return f"hidden states of layer {layer} are off by {off:.2g}"
+        return None
 
     def _steered(self, prompts: Sequence[PromptTokens], sentences: Sequence[str]) -> AbstractContextManager[None]:
         if self._readout.steering is None:
@@ -150,6 +193,12 @@ class Reading:
     @property
     def _device(self) -> torch.device:
         return device_of(self._model)
+
+
+_LOGGER = logging.getLogger(__name__)
+
+# The longest prompt at which a decoder's cache was reused exactly; None for one that cannot reuse it.
+_REUSED: weakref.WeakKeyDictionary[nn.Module, int | None] = weakref.WeakKeyDictionary()
 
 
 class _Prefix(NamedTuple):
@@ -177,6 +226,9 @@ class _Prefix(NamedTuple):
         if layer not in self.states:
             return states
         return torch.cat([self.states[layer].expand(len(states), -1, -1), states], dim=1)
+
+
+_NO_PREFIX = _Prefix(0, None, {})
 
 
 def _attention(

@@ -5,6 +5,7 @@ multiplies no matrix; with any other head each chunk is computed again in backwa
 depend on the number of tokens times the size of the vocabulary.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -51,12 +52,13 @@ class LmHead(NamedTuple):
 
 
 def lm_head(policy: nn.Module) -> LmHead:
-    """The policy's head, with what its config says of scale and soft-cap (Gemma, Cohere, Granite)."""
+    """The policy's head, with what its config says of scale and soft-cap (Gemma, Cohere, Granite, Falcon-H1)."""
     model = causal_lm(policy)
     layer, config = model.get_output_embeddings(), model.config.get_text_config()
     if getattr(layer, "disable_adapters", False):  # else an adapter on the head would be on again when it is used
         layer = layer.base_layer
-    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+    factors = [getattr(config, name, None) or 1 for name in ("logit_scale", "lm_head_multiplier")]
+    scale = math.prod(factors) / (getattr(config, "logits_scaling", None) or 1)
     return LmHead(layer, config.vocab_size, scale, getattr(config, "final_logit_softcapping", None))
 
 

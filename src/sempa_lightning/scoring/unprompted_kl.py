@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.models.forward import accepted
 from sempa_lightning.scoring.head import divergences, lm_head
 from sempa_lightning.scoring.reference import Reference
 from sempa_lightning.types import PreferenceBatch, padded
@@ -37,5 +38,7 @@ def unprompted_kl(policy: nn.Module, reference: Reference, batch: PreferenceBatc
 
 def _states(model: nn.Module, input_ids: Tensor, mask: Tensor) -> Tensor:
     """States that predict the second token and those after it."""
-    states: Tensor = decoder(model)(input_ids=input_ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
+    backbone = decoder(model)
+    inputs = accepted(backbone, input_ids=input_ids, attention_mask=mask.long(), use_cache=False)
+    states: Tensor = backbone(**inputs).last_hidden_state
     return states[:, :-1]

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.forward import check_causal
 from sempa_lightning.models.sharding import is_sharded, whole
 from sempa_lightning.scoring.layout import Layout
 from sempa_lightning.scoring.logps import check_layout
@@ -157,7 +158,9 @@ class TrainingModule(LightningModule):
 
     def _pass(self, step: StepBatch, use: Callable[[Tensor, bool], None]) -> dict[str, Tensor]:
         if not self._layout_checked:
-            if isinstance(batch := step.micro_batches[0], PreferenceBatch):
+            together(self.policy, partial(check_causal, self.policy, again=True))
+            batch = step.micro_batches[0]
+            if isinstance(batch, PreferenceBatch) and getattr(self._objective, "uses_layout", True):
                 together(self.policy, partial(check_layout, self.policy, batch))
             self._layout_checked = True
         sums: dict[str, Tensor] = {}

@@ -18,6 +18,7 @@ from transformers import (
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.adapters import Lora
 from sempa_lightning.models.embedder import Embedder, Readout
+from sempa_lightning.models.forward import check_causal
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
 from sempa_lightning.prompts.sentence import end_with_full_stop
@@ -147,9 +148,10 @@ def test_a_window_shorter_than_the_shared_beginning(tiny_tokenizer, architecture
 
 
 def test_what_all_prompts_begin_with_is_read_once(tiny_llama, tiny_tokenizer):
-    seen = []
+    seen, embedder = [], Embedder(tiny_llama, tiny_tokenizer, SEMPA, batch_size=2)
+    embedder.encode(["A dog runs and runs", "It snows"])  # probes the model
     hook = tiny_llama.model.embed_tokens.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    Embedder(tiny_llama, tiny_tokenizer, SEMPA, batch_size=2).encode(["A dog runs", "No", "It rains", "Yes"])
+    embedder.encode(["A dog runs", "No", "It rains", "Yes"])
     hook.remove()
     opening = tiny_tokenizer.encode('This sentence : "')
     first, *batches = seen
@@ -195,6 +197,7 @@ class TestTooLongSentences:
     @staticmethod
     def read_ids(model, tokenizer, readout, sentence):
         """The tokens that the model really gets."""
+        check_causal(model)
         seen = []
         hook = model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
         Embedder(model, tokenizer, readout).encode([sentence])

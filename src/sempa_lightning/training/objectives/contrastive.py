@@ -57,6 +57,8 @@ class Contrastive:
             attention; or if `negatives` or the weight is none.
     """
 
+    uses_layout = False  # it embeds sentences, and scores no completion
+
     def __init__(self, loss: InfoNce, readout: SentenceReadout, negatives: bool, kl_weight: float) -> None:
         check_choice("objective.negatives", negatives)
         check_weight("objective.kl_weight", kl_weight)

@@ -39,6 +39,11 @@ class Joint:
             check_weight(f"objective.objectives.{name}.weight", weighted.weight)
         self._objectives = objectives
 
+    @property
+    def uses_layout(self) -> bool:
+        """Whether a member scores completions in the layout of the batch."""
+        return any(getattr(weighted.objective, "uses_layout", True) for weighted in self._objectives.values())
+
     def __call__(self, policy: nn.Module, reference: Reference, step: StepBatch) -> Iterator[Terms]:
         """Compute all objectives on each micro-batch.
 
