@@ -20,6 +20,7 @@ from sempa_lightning.models.causal_lm import load_causal_lm, placed
 from sempa_lightning.models.embedder import Embedder
 from sempa_lightning.models.generation import Sampling, continue_texts
 from sempa_lightning.models.readout import Readout, SentenceReadout
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.sentence import end_with_full_stop
 from sempa_lightning.prompts.template import PromptTemplate
@@ -70,7 +71,7 @@ class SentenceModel:
         """Continue each prompt until its end token or `max_new_tokens`; returns the continuations alone.
 
         Args:
-            prompts: Texts as the model shall read them; the tokenizer adds its begin token.
+            prompts: Texts as the model shall read them, special tokens included; the tokenizer adds its begin token.
             max_new_tokens: Longest continuation.
             temperature: 0 takes the likeliest token each time; above, tokens are drawn at that temperature.
             batch_size: Prompts of one forward pass.
@@ -93,7 +94,8 @@ class SentenceModel:
         batch_size: int = 8,
     ) -> list[str]:
         """Ask for a paraphrase of each sentence with the prompt of training; arguments as in `generate`."""
-        texts = [self.prompt.prompt(self.tokenizer, sentence) for sentence in _listed(sentences)]
+        shield = UserText(self.tokenizer).shield
+        texts = [self.prompt.prompt(self.tokenizer, shield(sentence)) for sentence in _listed(sentences)]
         continued = continue_texts(
             self.policy,
             self.tokenizer,

@@ -15,6 +15,7 @@ from sempa_lightning.check import check_count
 from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.types import TextBatch
 
 
@@ -123,10 +124,11 @@ class CorpusDataModule(LightningDataModule):
 
     def _hashed(self, split: str, key: ContentHash) -> Iterator[str]:
         """Documents, as they are added to the hash of all that token ids follow from."""
+        user_text = UserText(self._tokenizer)
         for part in (split, str(self._block_size), tokenizer_content(self._tokenizer)):
             key.add(part)
         for document in self._documents(split):
-            key.add(document)
+            key.add(user_text.shield(document))  # one that spells out special tokens once had other token ids
             yield document
 
     def _read(self, split: str) -> datasets.Dataset:
@@ -146,10 +148,12 @@ class CorpusDataModule(LightningDataModule):
 
     def _cut(self, split: str, expected: str) -> Iterator[dict[str, Any]]:
         end, key = self._tokenizer.eos_token_id, ContentHash()
+        user_text = UserText(self._tokenizer)
         documents = self._hashed(split, key)
         batches = iter(lambda: list(islice(documents, 64)), [])
         encoded = chain.from_iterable(
-            self._tokenizer(batch, add_special_tokens=False)["input_ids"] for batch in batches
+            user_text.encode([user_text.shield(text) for text in batch], add_special_tokens=False)["input_ids"]
+            for batch in batches
         )
         stream = chain.from_iterable([*ids, end] for ids in encoded)
         number = 0

@@ -266,6 +266,9 @@ def _key(rows: Iterable[Row], tokenize: RowTokenizer) -> str:
         key.add(part)
     for row in rows:
         key.add(row.id)
+        for text in row.texts:  # those that spell out special tokens once had other token ids
+            if (shielded := tokenize.user_text.shield(text)) != text:
+                key.add(shielded)
         if readout is not None:
             key.add(readout.preprocess(row.anchor))
     return str(key)

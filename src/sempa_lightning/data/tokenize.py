@@ -14,6 +14,7 @@ from sempa_lightning.data.rows import Row
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.prompt_tokens import PromptTokenizer, PromptTokens
 from sempa_lightning.models.readout import Readout
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.types import TokenizedRow
 
@@ -65,9 +66,14 @@ class RowTokenizer:
 
     def _batch(self, rows: list[Row], dropped: Counter[str]) -> Iterator[TokenizedRow]:
         """Tokenise many texts in one call, which takes a fraction of the time of many calls."""
-        prompts = self._encode([self.template.prompt(self.tokenizer, row.anchor) for row in rows])
+        shield = self.user_text.shield
+        prompts = self._encode([self.template.prompt(self.tokenizer, shield(row.anchor)) for row in rows])
         # The anchor as if it were a candidate, too.
-        dialogues = [self.template.dialogue(self.tokenizer, row.anchor, text) for row in rows for text in row.texts]
+        dialogues = [
+            self.template.dialogue(self.tokenizer, shield(row.anchor), shield(text))
+            for row in rows
+            for text in row.texts
+        ]
         wholes, read_out = iter(self._encode(dialogues)), iter(self._sentences(rows))
         for row, prompt in zip(rows, prompts, strict=True):
             number = len(row.texts)
@@ -99,6 +105,11 @@ class RowTokenizer:
         return [*ids, self.tokenizer.eos_token_id] if end is None else ids[: end + 1]
 
     @cached_property
+    def user_text(self) -> UserText:
+        """How users' texts become tokens."""
+        return UserText(self.tokenizer)
+
+    @cached_property
     def _end_ids(self) -> frozenset[int]:
         """What can end a completion: special tokens, the unknown token aside, which may stand for text."""
         # `all_special_ids` misses ends of turn that have no role in the tokenizer: Llama 3's <|eot_id|>.
@@ -114,6 +125,6 @@ class RowTokenizer:
         return read_out([text for row in rows for text in row.texts])
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        tokens = self.tokenizer(texts, add_special_tokens=not self.template.chat, verbose=False)
+        tokens = self.user_text.encode(texts, add_special_tokens=not self.template.chat)
         ids: list[list[int]] = tokens["input_ids"]
         return ids

@@ -11,6 +11,7 @@ from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subjec
 from sempa_lightning.metrics.language import token_hits, token_kl, token_nll
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sharding import device_of
+from sempa_lightning.models.user_text import UserText
 
 
 class HeldOutText:
@@ -40,7 +41,9 @@ class HeldOutText:
         """
         device = device_of(subject.model)
         limit = max_positions(subject.model)
-        texts = [subject.tokenizer.encode(text) for text in islice(self._texts, self._used.start, self._used.stop)]
+        user_text = UserText(subject.tokenizer)
+        used = islice(self._texts, self._used.start, self._used.stop)
+        texts = [user_text.encode([user_text.shield(text)])["input_ids"][0] for text in used]
         scored = [ids for ids in texts if len(ids) > 1]
         if not scored:
             raise UserError("none of the texts has a second token that could be predicted from the first")

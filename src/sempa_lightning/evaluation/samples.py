@@ -10,6 +10,7 @@ from sempa_lightning.data.missing import why_missing
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.generation import Sampling, continue_texts
+from sempa_lightning.models.user_text import UserText
 
 
 class Samples(NamedTuple):
@@ -50,10 +51,11 @@ def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
     for sentence, row in zip(spec.sentences, similarity, strict=True):
         values, places = row.topk(spec.neighbours)
         neighbours[sentence] = [(pool[int(p)], float(v)) for v, p in zip(values, places, strict=True)]
+    shield = UserText(subject.tokenizer).shield
     paraphrases = continue_texts(
         subject.model,
         subject.tokenizer,
-        [subject.prompt.prompt(subject.tokenizer, sentence) for sentence in spec.sentences],
+        [subject.prompt.prompt(subject.tokenizer, shield(sentence)) for sentence in spec.sentences],
         Sampling(spec.max_new_tokens),
         special_tokens=not subject.prompt.chat,
     )

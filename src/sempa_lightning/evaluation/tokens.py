@@ -12,6 +12,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.alignment_rate import global_alignment_rate, hit_rate, local_alignment_rate
 from sempa_lightning.models.causal_lm import causal_lm
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.types import padded
 
 _CHUNK = 64
@@ -56,7 +57,9 @@ class DecodedTokens:
         embedder = subject.embedder
         vectors = embedder.encode(sentences, progress)
         decoded = self._decode(subject, vectors)
-        surface = [list(dict.fromkeys(tokenizer.encode(text, add_special_tokens=False))) for text in sentences]
+        user_text = UserText(tokenizer)
+        own = user_text.encode([user_text.shield(text) for text in sentences], add_special_tokens=False)
+        surface = [list(dict.fromkeys(ids)) for ids in own["input_ids"]]
         shown = zip(sentences, decoded.tolist(), surface, strict=True)
         examples = [
             {

@@ -18,6 +18,7 @@ from transformers import (
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm
 from sempa_lightning.models.sharding import device_of
+from sempa_lightning.models.user_text import UserText
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def continue_texts(
     Args:
         model: A causal language model of the Hugging Face library, with or without adapter.
         tokenizer: Its tokenizer.
-        texts: What to continue.
+        texts: What to continue; users' texts in it may be shielded (see `UserText`).
         sampling: How tokens are drawn.
         seeds: A seed for each text; None draws them from torch's own generator, which a greedy search leaves alone.
         batch_size: Texts of one forward pass.
@@ -88,10 +89,11 @@ def continue_texts(
     end_ids = torch.tensor([] if ends is None else ends, dtype=torch.long)
     if seeds is None:
         seeds = torch.randint(2**62, (len(texts),)).tolist() if sampling.temperature > 0 else [0] * len(texts)
+    user_text = UserText(tokenizer)
     continuations: list[Continuation] = []
     for at in range(0, len(texts), batch_size):
         # Padded on the left: a continuation begins behind the last column of its text.
-        inputs = tokenizer(
+        inputs = user_text.encode(
             list(texts[at : at + batch_size]),
             add_special_tokens=special_tokens,
             padding=True,

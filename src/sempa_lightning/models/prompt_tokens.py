@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.prompts.template import COPY, PromptTemplate
 from sempa_lightning.types import padded
 
@@ -85,6 +86,7 @@ class PromptTokenizer:
                 " tokenizer (tokenizer.json)"
             )
         self._tokenizer = tokenizer
+        self._user_text = UserText(tokenizer)
         self._template = template
         self._preprocess = preprocess
         self._limit = limit
@@ -96,7 +98,7 @@ class PromptTokenizer:
             UserError: If a sentence is too long and the template alone does not fit, or if a chat template changes the
                 text around a sentence.
         """
-        prepared = [self._preprocess(sentence) for sentence in sentences]
+        prepared = [self._user_text.shield(self._preprocess(sentence)) for sentence in sentences]
         prompts = self._prompts(prepared)
         return [self._fitted(sentence, prompt) for sentence, prompt in zip(prepared, prompts, strict=True)]
 
@@ -105,9 +107,7 @@ class PromptTokenizer:
         if not sentences:
             return []
         texts = [self._template.prompt(self._tokenizer, sentence) for sentence in sentences]
-        tokens = self._tokenizer(
-            texts, add_special_tokens=not self._template.chat, return_offsets_mapping=True, verbose=False
-        )
+        tokens = self._user_text.encode(texts, add_special_tokens=not self._template.chat, return_offsets_mapping=True)
         return [
             self._prompt(sentence, text, ids, spans)
             for sentence, text, ids, spans in zip(
@@ -151,8 +151,8 @@ class PromptTokenizer:
 
     def _shortened(self, sentence: str, room: int) -> PromptTokens:
         """The prompt of as much of a prepared sentence as fits in all its copies."""
-        spans = self._tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ends = [0, *(end for _, end in spans["offset_mapping"])]
+        spans = self._user_text.encode([sentence], add_special_tokens=False, return_offsets_mapping=True)
+        ends = [0, *(end for _, end in spans["offset_mapping"][0])]
         tokens = room // (self._template.text.count(COPY) + 1)
         while True:
             (prompt,) = self._prompts([sentence[: ends[tokens]]])

@@ -11,6 +11,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.metrics.similarity import cosine
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.generation import Continuation, Sampling, continue_texts
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.synthesis.draft import Draft
 from sempa_lightning.synthesis.encoders import Encoder
@@ -90,8 +91,13 @@ class Writer:
             for the longest output is not asked for, and is rejected with that reason.
         """
         requests = self.plan.requests(sentences)
-        prompts = [self.plan.prompts[request.prompt].prompt(self.tokenizer, request.anchor) for request in requests]
-        lengths = [len(ids) for ids in self.tokenizer(prompts, add_special_tokens=self._special_tokens)["input_ids"]]
+        user_text = UserText(self.tokenizer)
+        prompts = [
+            self.plan.prompts[request.prompt].prompt(self.tokenizer, user_text.shield(request.anchor))
+            for request in requests
+        ]
+        encoded = user_text.encode(prompts, add_special_tokens=self._special_tokens)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
         room = max_positions(self.model) - self.sampling.max_new_tokens
         order = sorted(
             (place for place, length in enumerate(lengths) if length <= room), key=lambda place: lengths[place]
