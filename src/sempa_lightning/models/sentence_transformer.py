@@ -1,6 +1,6 @@
 """A readout in the file format of sentence-transformers, which computes our embeddings without this package.
 
-The text around a sentence, and what is done to the sentence first, travel as the tokenizer's chat template:
+The text around a sentence, and what is done to the sentence first, are written as the tokenizer's chat template:
 sentence-transformers makes a message of every sentence if the files say so, and puts the text behind a
 sentence back where truncation cut it off. Its own prompts are prefixes only, and most templates need a suffix.
 """
@@ -18,6 +18,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json
 from sempa_lightning.models.causal_lm import decoder, max_positions
 from sempa_lightning.models.readout import Readout, SentenceReadout
+from sempa_lightning.models.user_text import UserText
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.pooling.mean import mean
 from sempa_lightning.prompts.sentence import as_it_is, end_with_full_stop
@@ -94,7 +95,7 @@ def with_readout(tokenizer: PreTrainedTokenizerBase, readout: Readout, max_lengt
         UserError: If the pre-processing cannot be written as a template, or if prompts would become other
             tokens than our `Embedder` makes of them.
     """
-    template = copy.deepcopy(tokenizer)
+    template = UserText(tokenizer).reader if tokenizer.is_fast else copy.deepcopy(tokenizer)
     template.padding_side = template.truncation_side = "right"
     template.model_max_length = max_length
     for text in _chat_templates(tokenizer, readout):
@@ -102,7 +103,7 @@ def with_readout(tokenizer: PreTrainedTokenizerBase, readout: Readout, max_lengt
         if all(
             template.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)
             == _prompt_ids(tokenizer, readout, sentence)
-            for sentence in _PROBES
+            for sentence in (*_PROBES, " ".join(UserText(tokenizer).replacements))
         ):
             return template
     raise UserError(f"the readout's prompt, as a chat template of {type(tokenizer).__name__}, becomes other tokens")
@@ -128,6 +129,9 @@ def save_sentence_transformer(
     inner: Any = decoder(model)
     inner.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if tokenizer.is_fast:  # this class reads tokenizer.json as it is; others build their normalizer anew
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        write_json(folder / "tokenizer_config.json", {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
     forward = {"method": "forward", "method_output_name": "last_hidden_state"}
     modalities = {"text": forward, "message": {**forward, "format": "flat"}}
     modules = ("base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling")
@@ -157,7 +161,7 @@ def _chat_templates(tokenizer: PreTrainedTokenizerBase, readout: Readout) -> Ite
     """Jinja that writes the whole prompt of the last message; the first that gives the right tokens wins."""
     if (preprocessing := _PREPROCESSING.get(_function(readout.preprocess))) is None:
         raise UserError(f"{_name(readout.preprocess)} of readout.preprocess cannot be written as a chat template")
-    start = "{%- set sentence = messages[-1]['content'] %}\n" + preprocessing
+    start = "{%- set sentence = messages[-1]['content'] %}\n" + preprocessing + _shielding(tokenizer)
     if readout.template.chat:
         yield start + _chat_prompt(readout.template) + str(tokenizer.get_chat_template())
         return
@@ -167,6 +171,18 @@ def _chat_templates(tokenizer: PreTrainedTokenizerBase, readout: Readout) -> Ite
     # SentencePiece opens a text with a space, but not one that follows a special token.
     space = "('' if not text or text.startswith(' ') else ' ')"
     yield start + f"{{{{- {_sum(_literal(before), space, 'text', _literal(after))} }}}}"
+
+
+def _shielding(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Jinja that replaces special tokens in the sentence as `UserText.shield` does."""
+    replacements = UserText(tokenizer).replacements if tokenizer.is_fast else {}
+    if not replacements:
+        return ""
+    pairs = json.dumps([*replacements.items()], ensure_ascii=False)
+    return (
+        f"{{%- set text = namespace(own=sentence) %}}{{% for token, shielded in {pairs} %}}"
+        "{% set text.own = text.own.replace(token, shielded) %}{% endfor %}{% set sentence = text.own %}\n"
+    )
 
 
 def _chat_prompt(template: PromptTemplate) -> str:
@@ -193,8 +209,9 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 
 
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, readout: Readout, sentence: str) -> list[int]:
-    text = readout.template.prompt(tokenizer, readout.preprocess(sentence))
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=not readout.template.chat)
+    user_text = UserText(tokenizer)
+    text = readout.template.prompt(tokenizer, user_text.shield(readout.preprocess(sentence)))
+    ids: list[int] = user_text.encode([text], add_special_tokens=not readout.template.chat)["input_ids"][0]
     return ids
 
 

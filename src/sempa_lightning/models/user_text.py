@@ -24,20 +24,25 @@ class UserText:
 
     Args:
         tokenizer: The model's tokenizer.
+
+    Attributes:
+        replacements: What takes the place of each special token in a user's text, longest token first.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._special = [token for token in tokenizer.added_tokens_decoder.values() if token.special and str(token)]
         contents = sorted(map(str, self._special), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, contents)) or r"(?!)")
         firsts = sorted({content[0] for content in contents})
         self._stand_ins = {first: chr(_FIRST_STAND_IN + index) for index, first in enumerate(firsts)}
+        self._any = re.compile("|".join(map(re.escape, contents)) or r"(?!)")
+        self.replacements = {content: self._stand_ins[content[0]] + content[1:] for content in contents}
 
     def shield(self, text: str) -> str:
         """Replace the first character of each special token in a user's text; the length stays the same."""
-        while self._pattern.search(text):  # the rest of one token may hold another
-            text = self._pattern.sub(lambda found: self._stand_ins[found[0][0]] + found[0][1:], text)
+        if self._any.search(text):
+            for content, shielded in self.replacements.items():
+                text = text.replace(content, shielded)
         return text
 
     def encode(self, texts: list[str], **options: Any) -> BatchEncoding:  # noqa: ANN401 (the tokenizer's)
@@ -51,11 +56,15 @@ class UserText:
             UserError: If a text is shielded and the tokenizer is a slow one, which offers no way to keep it text.
         """
         shielded = any(stand_in in text for text in texts for stand_in in self._stand_ins.values())
-        return (self._reading_stand_ins if shielded else self._tokenizer)(texts, verbose=False, **options)
+        return (self.reader if shielded else self._tokenizer)(texts, verbose=False, **options)
 
     @cached_property
-    def _reading_stand_ins(self) -> PreTrainedTokenizerBase:
-        """The tokenizer with a first step that puts characters in the place of their stand-ins."""
+    def reader(self) -> PreTrainedTokenizerBase:
+        """A copy of the tokenizer with a first step that puts characters in the place of their stand-ins.
+
+        Raises:
+            UserError: If the tokenizer is a slow one.
+        """
         if not self._tokenizer.is_fast:
             raise UserError(
                 f"a text spells out a special token of the tokenizer, which {type(self._tokenizer).__name__} cannot"
