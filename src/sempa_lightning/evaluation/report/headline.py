@@ -1,5 +1,6 @@
 """The two halves of the claim: what embeddings gained, and what it cost in generation."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sempa_lightning.evaluation.report.comparison import Change, Comparison, Value
@@ -12,6 +13,8 @@ from sempa_lightning.evaluation.report.table import NOTHING, Cell, change_cell, 
 _FAMILIES = {known.name: known for known in FAMILIES}
 # Where benchmarks cannot speak, held-out text does.
 _TEXT = ("next_token_accuracy", "perplexity", "kl")
+# 0 before training and never negative: a change of it says nothing about quality.
+_DISTANCE = "kl"
 
 
 class Statement(NamedTuple):
@@ -69,12 +72,15 @@ def _statement(comparison: Comparison, row: Row, side: str, column: Column) -> S
     value = comparison.value(row, column.numbers)
     change = comparison.change(row, column.numbers) if row.trained else None
     details = [(label, _detail(comparison, row, other)) for label, other in _others(comparison, side, column)]
+    details += _tasks_of(comparison, column)
     if change is None:
         return Statement(side, what(column), value_cell(value, column.how), "", tuple(details))
     if value is not None:
         details.insert(0, ("from → to", _from_to(value, change, column.how)))
     cell = change_cell(change, column.how)
-    return Statement(side, what(column), cell, _verdict(cell, row, column.how.digits), tuple(details))
+    others = _clear_changes(comparison, row, [*_parts(comparison, column), *_others(comparison, side, column)])
+    verdict = _verdict(cell, row, column, [text for mood, text in others if mood != cell.mood])
+    return Statement(side, what(column), cell, verdict, tuple(details))
 
 
 def what(column: Column) -> str:
@@ -83,14 +89,60 @@ def what(column: Column) -> str:
     return f"{metric} × 100, {column.label}" if column.how.scale != 1 else f"{metric}, {column.label}"
 
 
-def _verdict(cell: Cell, row: Row, digits: int) -> str:
-    interval = interval_text(cell, digits)
+def _verdict(cell: Cell, row: Row, column: Column, others: Sequence[str]) -> str:
+    """Say whether the change is clear; `no change` only where no other metric changed clearly.
+
+    Args:
+        cell: The change.
+        row: What changed.
+        column: The metric.
+        others: Clear changes of other metrics in another direction, in words.
+    """
+    interval = interval_text(cell, column.how.digits)
     if interval is None:
-        return "no interval: the folder holds no standard error"
+        return "; ".join(["no interval: the folder holds no standard error", *others])
     spread = "± standard deviation over seeds" if len(row.members) > 1 else "± standard error over items"
-    if cell.mood is None:
-        return f"95 % interval {interval} holds 0: no change is shown ({spread})"
-    return f"{cell.mood}; 95 % interval {interval} ({spread})"
+    if cell.mood is not None:
+        return "; ".join([f"{cell.mood}; 95 % interval {interval} ({spread})", *others])
+    if others:
+        label = column.how.label if len(column.numbers) == 1 else column.label
+        return "; ".join([f"{label}: 95 % interval {interval} holds 0 ({spread})", *others])
+    return f"95 % interval {interval} holds 0: no change is shown ({spread})"
+
+
+def _parts(comparison: Comparison, column: Column) -> list[tuple[str, Column]]:
+    """The tasks of an average, each as a column of its own."""
+    if len(column.numbers) == 1:
+        return []
+    tasks = [each for name in ("sts", "harness") for each in task_columns(comparison, _FAMILIES[name])]
+    return [(each.label, each) for each in tasks if set(each.numbers) <= set(column.numbers)]
+
+
+def _clear_changes(
+    comparison: Comparison, row: Row, columns: Sequence[tuple[str, Column]]
+) -> list[tuple[str, str]]:
+    """Changes whose interval leaves 0 out, each as its mood and in words."""
+    found = []
+    for label, column in columns:
+        change = None if column.key == _DISTANCE else comparison.change(row, column.numbers)
+        cell = change_cell(change, column.how)
+        if cell.mood is not None:
+            interval = interval_text(cell, column.how.digits)
+            found.append((cell.mood, f"{label} is {cell.mood}: {cell.text.partition(' ±')[0]}, interval {interval}"))
+    return found
+
+
+def _tasks_of(comparison: Comparison, column: Column) -> list[tuple[str, str]]:
+    """Names of the tasks of an average, and of those that it leaves out, as details."""
+    inside = _parts(comparison, column)
+    if not inside:
+        return []
+    names = [("tasks", ", ".join(label for label, _ in inside))]
+    if column.numbers[0][0] in comparison.tasks("sts"):
+        every = task_columns(comparison, _FAMILIES["sts"])
+        rest = [each.label for each in every if not set(each.numbers) <= set(column.numbers)]
+        names += [("left out", f"{', '.join(rest)}: not among the seven STS tasks of the paper")] if rest else []
+    return names
 
 
 def _others(comparison: Comparison, side: str, column: Column) -> list[tuple[str, Column]]:

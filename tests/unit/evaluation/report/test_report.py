@@ -93,7 +93,30 @@ def test_held_out_text_speaks_where_all_benchmarks_are_at_chance(evaluation):
     claim = json.loads((evaluation / "report.json").read_text())["claims"][1]
     assert claim["text"] == "−1.00 ± 2.00"
     assert claim["what"] == "next token accuracy × 100, generation/demo (all 2 benchmarks are at chance)"
-    assert "no change is shown" in claim["verdict"]
+    assert claim["verdict"] == (
+        "next token accuracy: 95 % interval −4.92 … +2.92 holds 0 (± standard error over items);"
+        " perplexity is worse: +2.00, interval +1.02 … +2.98"
+    )
+
+
+def test_no_change_is_claimed_only_where_no_main_metric_changed(evaluation):
+    for stage in ("before", "after"):
+        (evaluation / f"results/{stage}/harness_local/lambada.json").unlink()
+    path = evaluation / "results/after/generation/demo.json"
+    path.write_text(path.read_text().replace('"perplexity": 0.5', '"perplexity": 5.0'))
+    write_report([evaluation], evaluation)
+    claim = json.loads((evaluation / "report.json").read_text())["claims"][1]
+    assert claim["verdict"].startswith("95 % interval −4.92 … +2.92 holds 0: no change is shown")
+
+
+def test_a_clear_change_the_other_way_stands_beside_a_clear_headline(evaluation):
+    path = evaluation / "results/after/sts/sick.json"
+    path.write_text(path.read_text().replace('"spearman": 0.7', '"spearman": 0.5'))
+    write_report([evaluation], evaluation)
+    claim = json.loads((evaluation / "report.json").read_text())["claims"][0]
+    assert claim["verdict"].startswith("better; 95 % interval +0.10")
+    assert claim["verdict"].endswith("SICK-R is worse: −10.00, interval −17.84 … −2.16")
+    assert claim["details"]["tasks"] == "STS-B, SICK-R"
 
 
 def test_lower_is_better_where_it_is(report):
