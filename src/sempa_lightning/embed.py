@@ -39,21 +39,20 @@ def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
     Raises:
         UserError: If the corpus cannot be read, the folder holds something else, or a vector is not finite.
     """
-    from rich.console import Console
-
     from sempa_lightning.data.table import named_table
     from sempa_lightning.embedding.corpus import Corpus
     from sempa_lightning.embedding.parts import Parts
     from sempa_lightning.embedding.progress import Progress
     from sempa_lightning.embedding.shard import own_shard
     from sempa_lightning.evaluation.workers import Workers, own_rank, worker_command
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.setup import quieten
 
     quieten()
     folder, shard, start = EmbeddingDir(cfg.paths.run_dir), own_shard(cfg.shard), time.monotonic()
     if shard.shares > 1 and not any(word.startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra):
         raise UserError("processes that share a corpus write into one folder: give all the same hydra.run.dir=<folder>")
-    console = Console(quiet=own_rank() > 0)
+    console = Terminal(quiet=own_rank() > 0)
     corpus = Corpus(named_table(cfg.corpus, cfg.split, cfg.revision), cfg.column)
     parts = Parts(folder, corpus.survey(), cfg.part_rows, shard)
     refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)

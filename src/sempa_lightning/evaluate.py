@@ -46,18 +46,17 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     Returns:
         The exit code: 0, or `FAILED`, or `SKIPPED`.
     """
-    from rich.console import Console
-
     from sempa_lightning.evaluation.queue import Queue, Watch
     from sempa_lightning.evaluation.runner import available, skipped
     from sempa_lightning.evaluation.table import print_summary
     from sempa_lightning.evaluation.workers import Workers, own_rank, worker_command
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.setup import quieten
 
     quieten()
     folder, rank = EvaluationDir(cfg.paths.run_dir), own_rank()
-    console = Console(quiet=rank > 0)
+    console = Terminal(quiet=rank > 0)
     suites, subjects = instantiate(cfg.eval), subjects_of(cfg, cfg.device, cfg.keep_layers, cfg.checkpoint)
     queue = Queue(folder, available(suites, console), _chosen(subjects.labels, cfg.subjects), cfg.seed)
     if rank > 0:
@@ -157,7 +156,9 @@ def _report(folder: EvaluationDir, console: Any) -> None:  # noqa: ANN401 (as be
         write_report([folder.path], folder.path)
     except Exception as error:
         write_text(folder.log("report"), "".join(traceback.format_exception(error)))
-        console.print(f"[red]no report: {type(error).__name__}: {error}; see {folder.log('report')}[/red]")
+        console.print(
+            f"no report: {type(error).__name__}: {error}; see {folder.log('report')}", style="red", soft_wrap=True
+        )
 
 
 class SweepTable(Callback):
@@ -165,12 +166,11 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
         """Print and write the table."""
-        from rich.console import Console
-
         from sempa_lightning.evaluation.sweep import tabulate
+        from sempa_lightning.terminal import Terminal
 
         sweep = SweepDir(config.hydra.sweep.dir)
-        tabulate(sweep, Console())
+        tabulate(sweep, Terminal())
         codes = {exit_code(folder) for folder in sweep.evaluations}
         if code := next((code for code in (1, FAILED, SKIPPED) if code in codes), 0):
             sys.exit(code)

@@ -12,7 +12,6 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not marked so
 from peft import PeftModel
-from rich.console import Console
 from safetensors import SafetensorError
 
 from sempa_lightning.artifacts import RunDir
@@ -23,6 +22,7 @@ from sempa_lightning.files import replacing_folder, write_json, write_text
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
 from sempa_lightning.notebook import SentenceModel, load_run
+from sempa_lightning.terminal import Terminal
 
 
 def export(run: RunDir, out: Path, formats: Sequence[str] | None, push: str | None) -> dict[str, str]:
@@ -146,7 +146,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             raise UserError(f"out={cfg.out} exists already: remove it or name a new folder")
         formats = None if cfg.formats is None else list(cfg.formats)
         for name, place in export(run, Path(cfg.out or run.export), formats, cfg.push).items():
-            Console().print(f"{name}: {place}", soft_wrap=True)
+            Terminal().print(f"{name}: {place}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -36,16 +36,15 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
         UserError: If a number is none, the rows cannot be read, the folder holds something else, or no row has a
             negative.
     """
-    from rich.console import Console
-
     from sempa_lightning.data.hard_negatives import Embedded, Window, distinct_sentences, mined_rows
     from sempa_lightning.data.load import CleanRows
     from sempa_lightning.evaluation.runner import bars, tracker
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.manifest import manifest
     from sempa_lightning.training.setup import quieten
 
     quieten()
-    folder, console = MiningDir(cfg.paths.run_dir), Console()
+    folder, console = MiningDir(cfg.paths.run_dir), Terminal()
     window = Window(cfg.of_positive, cfg.max_similarity, cfg.min_similarity)
     check_count("number", cfg.number)
     sources = {"train": instantiate(cfg.data.train), "dev": instantiate(cfg.data.dev)}

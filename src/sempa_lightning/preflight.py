@@ -22,11 +22,11 @@ def preflight(cfg: Any) -> bool:  # noqa: ANN401 (a DictConfig, whose own type h
     Raises:
         UserError: If the model is out of reach, is quantised, or shall be in host memory.
     """
-    from rich.console import Console
     from rich.table import Column, Table
 
     from sempa_lightning.scoring.head import chunk_size, lm_head
     from sempa_lightning.scoring.packed import Packed
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.footprint import Footprint, Spread, Work, footprint
     from sempa_lightning.training.setup import is_first_process, quieten
     from sempa_lightning.training.sharded import Sharded
@@ -61,7 +61,7 @@ def preflight(cfg: Any) -> bool:  # noqa: ANN401 (a DictConfig, whose own type h
         table.add_row(name, f"{size / _GIB:.2f}")
     table.add_row("all", f"{needs.total / _GIB:.2f}")
     table.add_row(f"what {device.type} has", f"{memory / _GIB:.2f}")
-    console = Console(quiet=not is_first_process())
+    console = Terminal(quiet=not is_first_process())
     console.print(table)
     remedy = "it does not fit: lower data.micro_batch_tokens, or set +model.gradient_checkpointing=true"
     console.print("it fits" if fits else remedy, highlight=False, soft_wrap=True)

@@ -32,16 +32,15 @@ def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
     Raises:
         UserError: If something that is asked for is not there, or no output is kept.
     """
-    from rich.console import Console
-
     from sempa_lightning.synthesis.assembly import assemble
     from sempa_lightning.synthesis.parts import Parts
     from sempa_lightning.synthesis.sentences import read_sentences, sentence_table
     from sempa_lightning.synthesis.table import print_account
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.setup import quieten
 
     quieten()
-    folder, console = SynthesisDir(cfg.paths.run_dir), Console()
+    folder, console = SynthesisDir(cfg.paths.run_dir), Terminal()
     _check_numbers(cfg)
     sentences = read_sentences(sentence_table(cfg.sentences, cfg.split, cfg.revision), cfg.column, cfg.limit)
     _refuse_another(folder, cfg, sentences.fingerprint)

@@ -34,12 +34,11 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     Returns:
         The best value of the monitored metric, or None if it was never taken.
     """
-    from rich.console import Console
-
     from sempa_lightning.evaluation.before_after import BeforeAfter
     from sempa_lightning.evaluation.task import Subject
     from sempa_lightning.models.adapters import save_policy
     from sempa_lightning.models.causal_lm import decoder
+    from sempa_lightning.terminal import Terminal
     from sempa_lightning.training.callbacks import random_states, same_config, stop_between_steps
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.checkpoints import (
@@ -54,7 +53,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
-    run, console = RunDir(cfg.paths.run_dir), Console(quiet=not is_first_process())
+    run, console = RunDir(cfg.paths.run_dir), Terminal(quiet=not is_first_process())
     seed_everything(cfg.seed)
     callbacks = [
         *instantiate(cfg.callbacks).values(),
@@ -182,16 +181,15 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
         """Print and write the table."""
-        from rich.console import Console
-
         from sempa_lightning.sweeps.table import tabulate
+        from sempa_lightning.terminal import Terminal
 
         sweep = SweepDir(config.hydra.sweep.dir)
         for trial in recorded_trials(sweep):
             if trial.state == "running":  # of another launcher
                 done = trial.run.summary.is_file()
                 trial.became("done") if done else trial.became("failed", "ended without a summary: see what it printed")
-        tabulate(sweep, self._objectives, Console())
+        tabulate(sweep, self._objectives, Terminal())
         if any(trial.state == "failed" for trial in recorded_trials(sweep)):
             sys.exit(1)
 

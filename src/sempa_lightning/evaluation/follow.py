@@ -47,7 +47,7 @@ def _numbers(queue: Queue, subject: Subject, console: Console) -> dict[str, floa
         try:
             metrics = task.metrics(measure(task, subject, iter, queue.seed).items)
         except Exception as error:  # whatever a task does wrong, the others are measured
-            console.print(f"[red]{name} failed: {type(error).__name__}: {error}[/red]", soft_wrap=True)
+            console.print(f"{name} failed: {type(error).__name__}: {error}", style="red", soft_wrap=True)
             continue
         numbers |= {f"eval/{name}/{metric}": value for metric, value in metrics.items()}
     return numbers

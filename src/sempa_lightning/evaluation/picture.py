@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sempa_lightning.evaluation.drawing import plain_text
 from sempa_lightning.evaluation.task import Items, Measurement
 
 _BEFORE, _AFTER = "#9aa0a6", "#1a73e8"
@@ -28,6 +29,16 @@ def save_picture(
         before: What each task measured before training.
         after: What it measured after training.
     """
+    with plain_text():
+        _figure(log, monitor, before, after).savefig(path, dpi=120)
+
+
+def _figure(
+    log: Sequence[Mapping[str, Any]],
+    monitor: str,
+    before: Mapping[str, Measurement],
+    after: Mapping[str, Measurement],
+) -> Figure:
     similarity = [name for name, (items, _) in before.items() if {"cosine", "gold"} <= items.keys()]
     figure = Figure(figsize=(4 * (2 + len(similarity)), 3.2), layout="constrained")
     axes = figure.subplots(1, 2 + len(similarity), squeeze=False)[0]
@@ -35,7 +46,7 @@ def save_picture(
     _curve(axes[1], log, monitor)
     for axis, name in zip(axes[2:], similarity, strict=True):
         _similarity(axis, name, before[name].items, after[name].items)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _curve(axis: Axes, log: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.claim import claimed
+from sempa_lightning.evaluation.drawing import plain_text
 from sempa_lightning.evaluation.results import failures, read_measurement, write_failure, write_result
 from sempa_lightning.evaluation.runner import bars, measure, summarize, tracker
 from sempa_lightning.evaluation.subjects import Subjects
@@ -83,10 +84,10 @@ class Queue:
 
     def _draw(self, name: str, task: Pictured, measured: Mapping[str, Measurement], console: Console) -> None:
         try:
-            with replacing(self.folder.picture(name)) as temporary:
+            with plain_text(), replacing(self.folder.picture(name)) as temporary:
                 task.picture(measured).savefig(temporary, format="png", dpi=120)
         except Exception as error:  # the numbers are written; a picture must not lose the other pictures
-            console.print(f"[yellow]no picture of {name}: {type(error).__name__}: {error}[/yellow]", soft_wrap=True)
+            console.print(f"no picture of {name}: {type(error).__name__}: {error}", style="yellow", soft_wrap=True)
 
     def _take(self, place: str, subjects: Subjects, console: Console, progress: Progress) -> bool:
         """Measure unless another process is at it; tell whether it is over."""
@@ -114,7 +115,7 @@ class Queue:
         line = write_failure(self.folder, place, error, seconds)
         log = self.folder.log(place)
         more = f"; see {log}" if log.is_file() else ""
-        console.print(f"[red]{place} failed: {line}{more}[/red]", soft_wrap=True)
+        console.print(f"{place} failed: {line}{more}", style="red", soft_wrap=True)
 
 
 class Watch:
@@ -140,5 +141,6 @@ class Watch:
         for place in self._queue.places:
             if place not in self._told and (result := self._queue.folder.read_result(place)):
                 self._told.add(place)
-                what = f"[red]failed: {result['failed']}[/red]" if "failed" in result else "done"
-                self._console.print(f"{place} {what} ({result['seconds']:.1f} s)", soft_wrap=True)
+                failed = result.get("failed")
+                what, style = ("done", None) if failed is None else (f"failed: {failed}", "red")
+                self._console.print(f"{place} {what} ({result['seconds']:.1f} s)", style=style, soft_wrap=True)

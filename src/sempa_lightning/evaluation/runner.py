@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sempa_lightning.escape import for_terminal
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.bootstrap import change_standard_errors
 from sempa_lightning.evaluation.task import Measurement, Subject, Task
@@ -27,7 +28,7 @@ def available(suites: Suites, console: Console) -> dict[str, Task]:
     """Name the tasks; leave out, with a line each, those whose data is not here."""
     missing = skipped(suites)
     for name, reason in missing.items():
-        console.print(f"[yellow]{name} is left out: {reason}[/yellow]", soft_wrap=True)
+        console.print(f"{name} is left out: {reason}", style="yellow", soft_wrap=True)
     return {name: task for name, task in named(suites).items() if name not in missing}
 
 
@@ -39,7 +40,11 @@ def measure(task: Task, subject: Subject, progress: Track, seed: int = 0) -> Mea
 
 def bars(console: Console) -> Progress:
     """Progress bars of tasks, by name."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    columns = (
+        TextColumn("{task.description:<34}", markup=False),
+        BarColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     return Progress(*columns, console=console)
 
 
@@ -51,7 +56,7 @@ def run_tasks(tasks: Mapping[str, Task], subject: Subject, label: str, console: 
 
 def tracker(shown: Progress, name: str) -> Track:
     """What a task shows its progress with: a bar of this name."""
-    return lambda values: shown.track(values, description=name)
+    return lambda values: shown.track(values, description=for_terminal(name))
 
 
 def summarize(tasks: Mapping[str, Task], measured: Mapping[str, Mapping[str, Measurement]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sempa_lightning.artifacts import EvaluationDir, SweepDir
+from sempa_lightning.escape import for_csv
 from sempa_lightning.files import write_text
 
 _COLUMNS = 4
@@ -20,8 +21,8 @@ def tabulate(sweep: SweepDir, console: Console) -> None:
     keys = list(dict.fromkeys(key for row in rows.values() for key in row))
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
-    table.writerow(["evaluation", *keys])
-    table.writerows([name, *(row.get(key, "") for key in keys)] for name, row in rows.items())
+    table.writerow(map(for_csv, ["evaluation", *keys]))
+    table.writerows([for_csv(name), *(row.get(key, "") for key in keys)] for name, row in rows.items())
     write_text(sweep.table, lines.getvalue())
     shown = _headlines(keys)
     for at in range(0, len(shown), _COLUMNS):

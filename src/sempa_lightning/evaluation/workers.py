@@ -66,7 +66,7 @@ class Workers:
                     del processes[rank]
                     if code >= 0:
                         continue
-                    console.print(f"[yellow]process {rank} died of signal {-code}[/yellow]")
+                    console.print(f"process {rank} died of signal {-code}", style="yellow")
                     if work.rest and restarts:  # another may have done the rest by now
                         restarts -= 1
                         processes[rank] = self._start(rank)

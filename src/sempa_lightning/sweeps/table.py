@@ -5,10 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from sempa_lightning.artifacts import SweepDir
+from sempa_lightning.escape import for_csv
 from sempa_lightning.files import write_text
 from sempa_lightning.sweeps.trial import Direction, Trial, recorded_trials
 
@@ -29,16 +29,16 @@ def tabulate(sweep: SweepDir, objectives: Mapping[str, Direction], console: Cons
     table = Table(title="The sweep")
     table.add_column("", justify="right")
     for key in [*keys, *objectives]:
-        table.add_column(escape(key), justify="right", overflow="fold")
+        table.add_column(key, justify="right", overflow="fold")
     table.add_column("state")
     for trial, row, star in zip(trials, numbers, stars, strict=True):
-        chosen = [escape(short(trial.chosen.get(key, "-"))) for key in keys]
+        chosen = [short(trial.chosen.get(key, "-")) for key in keys]
         scores = [f"{row[key]:.4g}" if key in row else "-" for key in objectives]
         table.add_row(f"{'* ' if star else ''}{trial.number}", *chosen, *scores, trial.state)
     console.print(table)
     for trial in trials:
         if trial.why:
-            console.print(f"{trial} {trial.state}: {trial.why}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{trial} {trial.state}: {trial.why}", highlight=False, soft_wrap=True)
 
 
 def unbeaten(rows: Sequence[Sequence[float] | None]) -> list[bool]:
@@ -91,8 +91,9 @@ def _write(
     names = list(dict.fromkeys(name for row in numbers for name in row))
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
-    table.writerow(["number", *keys, "state", "why", "unbeaten", *names])
+    table.writerow(map(for_csv, ["number", *keys, "state", "why", "unbeaten", *names]))
     for trial, star, row in zip(trials, stars, numbers, strict=True):
         chosen = [trial.chosen.get(key, "") for key in keys]
-        table.writerow([trial.number, *chosen, trial.state, trial.why, int(star), *(row.get(n, "") for n in names)])
+        numbered = [trial.number, *chosen, trial.state, trial.why, int(star), *(row.get(n, "") for n in names)]
+        table.writerow(map(for_csv, numbered))
     write_text(sweep.table, lines.getvalue())

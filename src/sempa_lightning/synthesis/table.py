@@ -2,7 +2,6 @@
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from sempa_lightning.synthesis.assembly import Account
 
@@ -24,5 +23,5 @@ def print_account(sentences: int, account: Account, console: Console) -> None:
             examples.add_column(heading, ratio=ratio, overflow="fold")
         for chosen, rejected in account.examples:
             texts = ("\n".join(f"{draft.cosine:.2f} {draft.text}" for draft in part) for part in (chosen, rejected))
-            examples.add_row(*map(Text, (chosen[0].anchor, chosen[0].prompt, *texts)))
+            examples.add_row(chosen[0].anchor, chosen[0].prompt, *texts)
         console.print(examples)

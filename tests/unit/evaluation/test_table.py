@@ -3,14 +3,14 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from sempa_lightning.evaluation.table import print_summary
+from sempa_lightning.terminal import Terminal
 
 
 def printed(summary):
     stream = io.StringIO()
-    print_summary(summary, Console(file=stream, width=80))
+    print_summary(summary, Terminal(file=stream, width=80))
     return stream.getvalue()
 
 

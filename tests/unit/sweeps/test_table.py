@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from sempa_lightning.sweeps.table import tabulate, unbeaten
+from sempa_lightning.terminal import Terminal
 
 OBJECTIVES = {"after/sts/demo/spearman": "maximize", "after/generation/demo/perplexity": "minimize"}
 
@@ -41,7 +41,7 @@ def finished(trial):
 
 def test_the_table_of_a_terminal(sweep, finished):
     out = io.StringIO()
-    tabulate(sweep, OBJECTIVES, Console(file=out, width=80))
+    tabulate(sweep, OBJECTIVES, Terminal(file=out, width=80))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) == 80
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
@@ -59,7 +59,7 @@ def test_the_table_of_a_terminal(sweep, finished):
 
 
 def test_the_file_holds_all_numbers(sweep, finished):
-    tabulate(sweep, OBJECTIVES, Console(file=io.StringIO()))
+    tabulate(sweep, OBJECTIVES, Terminal(file=io.StringIO()))
     with sweep.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["number", "lr", "seed", "state", "why", "unbeaten", *OBJECTIVES, "train/steps"]
@@ -68,3 +68,13 @@ def test_the_file_holds_all_numbers(sweep, finished):
     assert [row["unbeaten"] for row in rows] == ["1", "1", "0", "0", "0"]
     assert rows[4] | {"number": "11", "state": "failed", "why": "no folder [here]: look"} == rows[4]
     assert rows[3]["after/sts/demo/spearman"] == rows[3]["train/steps"] == ""
+
+
+def test_no_cell_of_the_file_is_a_formula(sweep, trial):
+    for number, value in enumerate(["=cmd|' /C calc'!A0", "-0.5", "@x", "+x", "-x", "\x1b[31m"]):
+        trial(number, lr=value).became("failed", f"={value}")
+    tabulate(sweep, OBJECTIVES, Terminal(file=io.StringIO()))
+    with sweep.table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["lr"] for row in rows] == ["'=cmd|' /C calc'!A0", "-0.5", "'@x", "'+x", "'-x", r"\x1b[31m"]
+    assert all(row["why"].startswith("'=") for row in rows)

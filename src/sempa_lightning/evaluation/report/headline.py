@@ -118,11 +118,9 @@ def _parts(comparison: Comparison, column: Column) -> list[tuple[str, Column]]:
     return [(each.label, each) for each in tasks if set(each.numbers) <= set(column.numbers)]
 
 
-def _clear_changes(
-    comparison: Comparison, row: Row, columns: Sequence[tuple[str, Column]]
-) -> list[tuple[str, str]]:
+def _clear_changes(comparison: Comparison, row: Row, columns: Sequence[tuple[str, Column]]) -> list[tuple[str, str]]:
     """Changes whose interval leaves 0 out, each as its mood and in words."""
-    found = []
+    found: list[tuple[str, str]] = []
     for label, column in columns:
         change = None if column.key == _DISTANCE else comparison.change(row, column.numbers)
         cell = change_cell(change, column.how)

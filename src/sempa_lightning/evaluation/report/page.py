@@ -2,10 +2,10 @@
 
 import base64
 from collections.abc import Iterator
-from html import escape
 from itertools import groupby
 from pathlib import Path
 
+from sempa_lightning.escape import for_html, slug
 from sempa_lightning.evaluation.report.document import Report
 from sempa_lightning.evaluation.report.headline import Statement
 from sempa_lightning.evaluation.report.table import Cell, Line, Table
@@ -34,7 +34,7 @@ def html_page(report: Report) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+        f"<title>{for_html(report.title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
@@ -50,30 +50,30 @@ def _as_cards(report: Report) -> bool:
 
 
 def _head(report: Report) -> Iterator[str]:
-    yield f"<header>\n<h1>{escape(report.title)}</h1>"
+    yield f"<header>\n<h1>{for_html(report.title)}</h1>"
     if report.subtitle:
-        yield f'<p class="sub">{escape(report.subtitle)}</p>'
+        yield f'<p class="sub">{for_html(report.subtitle)}</p>'
     yield "</header>"
     if _as_cards(report):
         several = len(report.claims) > 1
         for row, statements in report.claims:
-            title = f'<p class="sub">{escape(row.label)}</p>\n' if several else ""
+            title = f'<p class="sub">{for_html(row.label)}</p>\n' if several else ""
             yield (
                 f'{title}<section class="claims" aria-label="In short">\n'
                 + "\n".join(map(_card, statements))
                 + "\n</section>"
             )
-    links = [f'<a href="#{escape(table.key)}">{escape(table.title)}</a>' for table in _shown(report)]
+    links = [f'<a href="#{slug(table.key)}">{for_html(table.title)}</a>' for table in _shown(report)]
     yield f"<nav>{' '.join(links)}</nav>"
 
 
 def _card(said: Statement) -> str:
-    details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in said.details)
+    details = "".join(f"<dt>{for_html(name)}</dt><dd>{for_html(text)}</dd>" for name, text in said.details)
     mood = said.cell.mood or ""
     return (
-        f'<div class="claim">\n<h3>{escape(said.side)}</h3>\n<p class="number {mood}">{_number(said.cell)}</p>\n'
-        f'<p class="what">{escape(said.what)}</p>\n'
-        + (f'<p class="verdict">{escape(said.verdict)}</p>\n' if said.verdict else "")
+        f'<div class="claim">\n<h3>{for_html(said.side)}</h3>\n<p class="number {mood}">{_number(said.cell)}</p>\n'
+        f'<p class="what">{for_html(said.what)}</p>\n'
+        + (f'<p class="verdict">{for_html(said.verdict)}</p>\n' if said.verdict else "")
         + (f"<dl>{details}</dl>\n" if details else "")
         + "</div>"
     )
@@ -86,10 +86,10 @@ def _charts(report: Report) -> Iterator[str]:
                 _figure(chart.title, _uri(chart.svg.encode(), ".svg"), chart.caption, wide=chart.wide)
                 for chart in gallery.charts
             )
-            names = "".join(f"<span>{_dot(colour)}{escape(name)}</span> " for name, colour in gallery.legend)
-            yield f"<h2>{escape(gallery.title)}</h2>"
+            names = "".join(f"<span>{_dot(colour)}{for_html(name)}</span> " for name, colour in gallery.legend)
+            yield f"<h2>{for_html(gallery.title)}</h2>"
             if gallery.note:
-                yield f'<p class="note">{escape(gallery.note)}</p>'
+                yield f'<p class="note">{for_html(gallery.note)}</p>'
             if names:
                 yield f'<p class="legend">{names}</p>'
             yield f'<div class="pictures">\n{figures}\n</div>'
@@ -117,10 +117,10 @@ def _named(path: Path) -> str:
 def _figure(title: str, source: str, caption: str = "", *, wide: bool = False) -> str:
     """A picture between its title and its caption; a wide one is scrolled where the page is narrow."""
     kind = ' class="wide"' if wide else ""
-    image = f'<img alt="{escape(title)}" src="{source}">'
-    drawn = f'<div tabindex="0" role="region" aria-label="{escape(title)}">{image}</div>' if wide else image
-    note = f'<p class="note">{escape(caption)}</p>' if caption else ""
-    return f"<figure{kind}><figcaption>{escape(title)}</figcaption>{drawn}{note}</figure>"
+    image = f'<img alt="{for_html(title)}" src="{source}">'
+    drawn = f'<div tabindex="0" role="region" aria-label="{for_html(title)}">{image}</div>' if wide else image
+    note = f'<p class="note">{for_html(caption)}</p>' if caption else ""
+    return f"<figure{kind}><figcaption>{for_html(title)}</figcaption>{drawn}{note}</figure>"
 
 
 def _uri(content: bytes, suffix: str) -> str:
@@ -128,29 +128,29 @@ def _uri(content: bytes, suffix: str) -> str:
 
 
 def _section(table: Table) -> str:
-    notes = "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
-    heading = f'<h2 id="{escape(table.key)}">{escape(table.title)}</h2>'
+    notes = "".join(f'\n<p class="note">{for_html(note)}</p>' for note in table.notes)
+    heading = f'<h2 id="{slug(table.key)}">{for_html(table.title)}</h2>'
     if table.key in _FOLDED:
         return f'<details class="fold"><summary>{heading}</summary>\n{_table(table)}{notes}\n</details>'
     return f"<section>\n{heading}\n{_table(table)}{notes}\n</section>"
 
 
 def _table(table: Table) -> str:
-    columns = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    head = f'<thead><tr><th scope="col">{escape(table.stub)}</th>{columns}</tr></thead>' if any(table.columns) else ""
+    columns = "".join(f'<th scope="col">{for_html(column)}</th>' for column in table.columns)
+    head = f'<thead><tr><th scope="col">{for_html(table.stub)}</th>{columns}</tr></thead>' if any(table.columns) else ""
     bodies = "\n".join(
         _body(group, list(lines), len(table.columns)) for group, lines in groupby(table.lines, lambda line: line.group)
     )
     kind = "textual" if table.textual else "wide" if len(table.columns) > _MANY_COLUMNS else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{for_html(table.title)}">'
         f'<table class="{kind}">\n{head}\n{bodies}\n</table></div>'
     )
 
 
 def _body(group: str, lines: list[Line], columns: int) -> str:
     heading = (
-        f'<tr class="group"><th scope="rowgroup" colspan="{columns + 1}"><span>{escape(group)}</span></th></tr>\n'
+        f'<tr class="group"><th scope="rowgroup" colspan="{columns + 1}"><span>{for_html(group)}</span></th></tr>\n'
         if group
         else ""
     )
@@ -160,8 +160,8 @@ def _body(group: str, lines: list[Line], columns: int) -> str:
 
 def _label(line: Line) -> str:
     """A line's name, broken before no negative number: `layer −1` stays together."""
-    links = ", ".join(f'<a href="{escape(address)}">{escape(name)}</a>' for name, address in line.links)
-    name = links or escape(line.label).replace(" −", "&nbsp;−")
+    links = ", ".join(f'<a href="{for_html(address)}">{for_html(name)}</a>' for name, address in line.links)
+    name = links or for_html(line.label).replace(" −", "&nbsp;−")
     return (_dot(line.colour) if line.colour else "") + name
 
 
@@ -174,8 +174,8 @@ def _cell(cell: Cell) -> str:
 def _number(cell: Cell) -> str:
     """Text, with an error in small print."""
     value, sign, error = cell.text.partition(" ± ")
-    return escape(value) + (
-        f" <small>± {escape(error)}</small>" if sign and cell.value is not None else escape(sign + error)
+    return for_html(value) + (
+        f" <small>± {for_html(error)}</small>" if sign and cell.value is not None else for_html(sign + error)
     )
 
 
@@ -183,11 +183,13 @@ def _outputs(report: Report) -> Iterator[str]:
     if report.outputs:
         yield "<p>The end of what they printed:</p>"
     for name, text in report.outputs:
-        yield f"<details><summary>{escape(name)}</summary>\n<pre>{escape(text)}</pre>\n</details>"
+        yield f"<details><summary>{for_html(name)}</summary>\n<pre>{for_html(text)}</pre>\n</details>"
 
 
 def _configs(report: Report) -> Iterator[str]:
     texts = [(folder, text) for folder, text in report.configs if text]
     if texts:
-        inner = "\n".join(f'<p class="note">{escape(folder)}</p>\n<pre>{escape(text)}</pre>' for folder, text in texts)
+        inner = "\n".join(
+            f'<p class="note">{for_html(folder)}</p>\n<pre>{for_html(text)}</pre>' for folder, text in texts
+        )
         yield f'<details class="fold"><summary><h2>Configs</h2></summary>\n{inner}\n</details>'

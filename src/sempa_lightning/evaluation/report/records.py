@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+from sempa_lightning.escape import for_csv
 from sempa_lightning.evaluation.report.document import Report
 from sempa_lightning.evaluation.report.table import Cell, Table
 
@@ -19,7 +20,8 @@ def csv_text(report: Report) -> str:
     for table in report.tables:
         for line in table.lines:
             for column, cell in zip(table.columns, line.cells, strict=True):
-                lines.writerow([table.key, line.group, line.label, column, cell.text, *_numbers(cell)])
+                row = (table.key, line.group, line.label, column, cell.text, *_numbers(cell))
+                lines.writerow(map(for_csv, row))
     return text.getvalue()
 
 
@@ -38,7 +40,8 @@ def json_text(report: Report) -> str:
         for said in statements
     ]
     content = {"title": report.title, "claims": claims, "tables": [_table(table) for table in report.tables]}
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate stays the escape that it was
 
 
 def _table(table: Table) -> dict[str, Any]:

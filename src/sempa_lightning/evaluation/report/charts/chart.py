@@ -8,6 +8,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from sempa_lightning.escape import for_terminal
+from sempa_lightning.evaluation.drawing import plain_text
+
 # Okabe and Ito's colours, apart for every kind of colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 GREY, GRID = "#6b7280", "#e5e7eb"
@@ -65,7 +68,7 @@ class Gallery:
 
 def drawn(title: str, draw: Callable[[], Figure], caption: str = "") -> Chart:
     """Draw in the report's style; the same content gives the same bytes."""
-    with rc_context(_STYLE):
+    with plain_text(), rc_context(_STYLE):
         figure, svg = draw(), io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Chart(title, svg.getvalue(), caption, bool(figure.get_figwidth() > WIDTH))
+    return Chart(title, for_terminal(svg.getvalue()), caption, bool(figure.get_figwidth() > WIDTH))

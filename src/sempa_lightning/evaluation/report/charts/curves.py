@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sempa_lightning.evaluation.drawing import plain_ticks
 from sempa_lightning.evaluation.report.charts.chart import GREY, GRID, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.metric import display
 from sempa_lightning.evaluation.report.suite import headline_metric
@@ -115,6 +116,7 @@ def _stretch(axis: Axes, curves: Sequence[Sequence[float]]) -> None:
     low, high = min(map(min, usual)), max(map(max, usual))
     if high > _FAR_APART * low:
         axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
     elif gone := len(curves) - len(usual):
         margin = 0.08 * (high - low)
         axis.set_ylim(low - margin, high + margin)

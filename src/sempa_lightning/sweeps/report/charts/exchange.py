@@ -6,6 +6,7 @@ from textwrap import fill
 
 from matplotlib.figure import Figure
 
+from sempa_lightning.evaluation.drawing import plain_ticks
 from sempa_lightning.evaluation.report.charts.chart import COLOURS, GREY, GRID, WIDTH, Chart, drawn
 from sempa_lightning.evaluation.report.charts.trade import name_point
 from sempa_lightning.evaluation.report.comparison import Value
@@ -69,6 +70,7 @@ def _figure(
     across = [x for x, _ in points.values()]
     if min(across) > 0 and max(across) > _FAR_APART * min(across):
         axis.set_xscale("log")
+        plain_ticks(axis.xaxis)
     axis.margins(0.18)
     axis.invert_xaxis()
     for row in named:
