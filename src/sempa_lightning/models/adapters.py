@@ -32,12 +32,15 @@ class Lora:
         alpha: Scale; the update is multiplied by alpha / r.
         dropout: Dropout on the adapter's input.
         target_modules: Names of the layers to adapt, or `all-linear` for all linear layers but the head.
+        exclude_modules: Names of layers to leave out of these, or a regular expression that their whole names match;
+            null for none.
     """
 
     r: int
     alpha: int
     dropout: float
     target_modules: str | Sequence[str]
+    exclude_modules: str | Sequence[str] | None = None
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
         """Add the adapter; only its weights, kept in float32, are trainable.
@@ -47,19 +50,23 @@ class Lora:
         """
         if getattr(model, "is_loaded_in_4bit", False):
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        targets, excluded = _as_peft_takes(self.target_modules), _as_peft_takes(self.exclude_modules)
         config = LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=targets,
+            exclude_modules=excluded,
             task_type="CAUSAL_LM",
         )
         try:
             policy: nn.Module = get_peft_model(model, config)
         except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"adapter.target_modules={targets} does not fit this model: {reason[:160]}") from error
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f"adapter.target_modules={targets} does not fit this model: {reason}. Name such modules in"
+                " adapter.exclude_modules, or set other adapter.target_modules"
+            ) from error
         return policy
 
 
@@ -85,8 +92,7 @@ class SavedAdapter:
         try:
             policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"the adapter in {folder} is of another model than this one: {reason[:160]}") from error
+            raise UserError(f"adapter.path: {folder} is of another model than this one: {_first(error)}") from error
         return policy
 
 
@@ -98,6 +104,17 @@ class FullFineTuning:
         """Leave the model as it is."""
         policy: nn.Module = model.requires_grad_(True)
         return policy
+
+
+def _as_peft_takes(names: str | Sequence[str] | None) -> str | list[str] | None:
+    return names if names is None or isinstance(names, str) else list(names)
+
+
+def _first(error: Exception) -> str:
+    """Return the first thing that an error lists, whole, and how many more there are."""
+    lines = [" ".join(line.split()).rstrip(".") for line in str(error).splitlines() if line.strip()]
+    listed = lines[1:] or lines
+    return listed[0] + (f" (and {len(listed) - 1} more)" if len(listed) > 1 else "")
 
 
 def save_policy(

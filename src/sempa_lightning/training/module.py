@@ -194,7 +194,7 @@ class TrainingModule(LightningModule):
         if left and isinstance(self.policy, PeftModel):  # of all weights, some objectives leave the head alone
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             raise UserError(
-                f"no gradient reaches {', '.join(left[:_SHOWN])}{more}: leave them out of adapter.target_modules, or"
+                f"no gradient reaches {', '.join(left[:_SHOWN])}{more}: name them in adapter.exclude_modules, or"
                 " choose an objective that uses them"
             )
 
