@@ -1,9 +1,15 @@
 """Better sentence embeddings from decoder-only language models, without losing generation."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sempa_lightning.notebook import load
+
+if sys.argv[:1] == ["-m"]:  # a command, `python -m sempa_lightning.<name>`: before any library loads
+    from sempa_lightning.stopping import end_in_one_line
+
+    end_in_one_line()
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]

@@ -14,6 +14,8 @@ import yaml
 
 from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
 from sempa_lightning.errors import UserError
+from sempa_lightning.escape import for_terminal
+from sempa_lightning.stopping import end_at_once
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
@@ -45,7 +47,9 @@ def run_main(main: Callable[[], Any]) -> None:
         with telling_errors():
             sys.argv += _resuming(sys.argv)
             main()
+        end_at_once()
     except SystemExit as end:
+        end_at_once()
         _leave_process_group(end.code)
         raise
     except Exception:
@@ -97,7 +101,7 @@ def telling_errors() -> Iterator[None]:
     except Exception as error:
         if not (message := _message(error)):
             raise
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(f"error: {for_terminal(message)}\n")
         sys.exit(1)
 
 

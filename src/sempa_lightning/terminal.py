@@ -1,5 +1,6 @@
 """The terminal that commands print to."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -23,3 +24,8 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 (rich's options)
         """Render a string, as `print` and the cells of tables do."""
         return super().render_str(for_terminal(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Say that stdout was closed, and leave."""
+        sys.stderr.write("error: broken pipe: stdout was closed\n")
+        super().on_broken_pipe()

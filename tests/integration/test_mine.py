@@ -95,7 +95,7 @@ def test_a_signal_ends_it_with_a_line(mine_here, words, tmp_path, monkeypatch):
     monkeypatch.setattr(Embedded, "of", lambda *_: signal.raise_signal(signal.SIGTERM))
     done = mine_here(*words, f"hydra.run.dir={tmp_path}")
     assert (done.returncode, done.stderr) == (75, "")
-    assert done.stdout.endswith("stopped: there is nothing to go on with yet, start again\n")
+    assert done.stdout.endswith("stopped: nothing to resume yet, run the same command again\n")
 
 
 def test_a_model_and_pairs_without_rejected(mine_here, tiny_base, tmp_path):

@@ -162,7 +162,7 @@ def test_a_signal_outside_the_training_ends_a_run_at_once(here, cut_off, tiny_ar
     monkeypatch.setattr(BeforeAfter, "measure", lambda *_: signal.raise_signal(signal.SIGTERM))
     done = here(*tiny_arguments, f"hydra.run.dir={tmp_path}/new")
     assert done.returncode == 75
-    assert done.stdout.endswith("stopped: there is nothing to go on with yet, start again\n")
+    assert done.stdout.endswith("stopped: nothing to resume yet, run the same command again\n")
 
 
 @pytest.mark.parametrize("harm", [lambda content: content[: len(content) // 2], lambda _: b""], ids=["half", "empty"])

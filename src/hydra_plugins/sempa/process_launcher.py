@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import SweepDir
 from sempa_lightning.check import check_count
+from sempa_lightning.escape import for_terminal
+from sempa_lightning.stopping import STOPPED
 from sempa_lightning.sweeps.processes import Judge, Processes
 from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
@@ -85,7 +87,7 @@ class ProcessLauncher(Launcher):
                 yield trial
         except (KeyboardInterrupt, SystemExit):
             _say(f"stopped: the same command with sweep.resume={self.sweep.path} goes on")
-            raise
+            raise SystemExit(STOPPED) from None
 
 
 def _announced(trial: Trial) -> Trial:
@@ -95,5 +97,5 @@ def _announced(trial: Trial) -> Trial:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{for_terminal(line)}\n")
     sys.stdout.flush()
