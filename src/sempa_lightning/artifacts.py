@@ -10,6 +10,7 @@ import yaml
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import read_lines, read_object, write_json, write_text
+from sempa_lightning.masking import masked
 
 
 class _Folder:
@@ -342,19 +343,20 @@ class SweepDir:
             UserError: If the folder holds another sweep, one that is not to be resumed, or numbered folders of
                 something else, which its runs would begin by emptying.
         """
+        asked = masked(list(words))
         if not self.words.is_file():
             if self.path.is_dir() and (taken := [path.name for path in self._folders if path.name.isdigit()]):
                 raise UserError(
                     f"{self.path} holds {taken[0]}/, which is no run of a sweep that can go on: name a new folder with"
                     " hydra.sweep.dir=…"
                 )
-            write_json(self.words, list(words))
+            write_json(self.words, asked)
             return
         if not resume:
             raise UserError(
                 f"{self.path} holds a sweep already: sweep.resume={self.path} goes on with it, or name a new folder"
             )
-        if (begun := json.loads(self.words.read_text())) != list(words):
+        if (begun := json.loads(self.words.read_text(encoding="utf-8"))) != asked:
             raise UserError(f"{self.path} was begun with other words: resume it with {' '.join(begun)}")
 
 

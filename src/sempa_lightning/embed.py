@@ -13,6 +13,7 @@ from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
+    config_text,
     refuse_another_config,
     resumed_config,
     run_main,
@@ -22,6 +23,7 @@ from sempa_lightning.entry import (
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.masking import secret_overrides
 from sempa_lightning.stopping import first_stopping_on_signals
 
 # What another call in the same folder may have otherwise: no vector follows from it.
@@ -55,17 +57,19 @@ def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
     console = Terminal(quiet=own_rank() > 0)
     corpus = Corpus(named_table(cfg.corpus, cfg.split, cfg.revision), cfg.column)
     parts = Parts(folder, corpus.survey(), cfg.part_rows, shard)
-    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
+    refuse_another_config(folder, config_text(cfg), _FREE)
     parts.read(parts.own)
     if not own_rank():  # what is gone on with is all of it, not one process's share
-        write_text(folder.config, OmegaConf.to_yaml({**cfg, "shard": None}))
+        write_text(folder.config, config_text({**cfg, "shard": None}))
     console.print(f"embedding folder: {folder.path}", soft_wrap=True)
     if parts.rest:
         with Progress(parts, console) as progress:
             if cfg.processes > 1:
+                secrets = secret_overrides(HydraConfig.get().overrides.task)
                 shares = [shard.split(place, cfg.processes) for place in range(cfg.processes)]
                 commands = [
-                    [*worker_command("embed", folder.path), f"shard={share}", "processes=1"] for share in shares
+                    [*worker_command("embed", folder.path), f"shard={share}", "processes=1", *secrets]
+                    for share in shares
                 ]
                 Workers(commands, folder.log, restarts=2 * cfg.processes).run(progress, console)
             else:

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import errno
+import logging
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ import yaml
 from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
 from sempa_lightning.errors import UserError
 from sempa_lightning.escape import for_terminal
+from sempa_lightning.masking import MASK, for_file, masked, masked_text, refuse_masks, secret_overrides
 from sempa_lightning.stopping import end_at_once
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
@@ -46,6 +48,8 @@ def run_main(main: Callable[[], Any]) -> None:
     try:
         with telling_errors():
             sys.argv += _resuming(sys.argv)
+            if secret_overrides(sys.argv):
+                logging.setLogRecordFactory(_masked_record)
             main()
         end_at_once()
     except SystemExit as end:
@@ -58,6 +62,13 @@ def run_main(main: Callable[[], Any]) -> None:
             _leave_process_group(1)
         raise
     _leave_process_group(0)
+
+
+def _masked_record(*arguments: Any, **more: Any) -> logging.LogRecord:  # noqa: ANN401 (those of the record)
+    """Make a log record without the secrets of its message: Hydra logs the overrides of a sweep."""
+    record = logging.LogRecord(*arguments, **more)
+    record.msg, record.args = masked_text(record.getMessage()), None
+    return record
 
 
 def _resuming(words: Sequence[str]) -> list[str]:
@@ -101,7 +112,7 @@ def telling_errors() -> Iterator[None]:
     except Exception as error:
         if not (message := _message(error)):
             raise
-        sys.stderr.write(f"error: {for_terminal(message)}\n")
+        sys.stderr.write(f"error: {for_terminal(masked_text(message))}\n")
         sys.exit(1)
 
 
@@ -127,7 +138,10 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     Shared objects are passed by keyword, so that there is one of each; no config object leaks into constructors.
     """
     import hydra.utils
+    from omegaconf import OmegaConf
 
+    if OmegaConf.is_config(node):
+        refuse_masks(OmegaConf.to_container(node), node._get_full_key(None))
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
@@ -147,10 +161,21 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED
         group = key.partition(".")[0]
         if group == "resume":
             continue
-        if group not in free:
-            raise UserError(f"a resumed run keeps its config: drop {override}; only {' and '.join(free)} may change")
+        if group not in free and MASK not in str(OmegaConf.select(resumed, key)):
+            raise UserError(
+                f"a resumed run keeps its config: drop {masked_text(override)}; only {' and '.join(free)} may change"
+            )
         OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
     return resumed
+
+
+def config_text(cfg: Any) -> str:  # noqa: ANN401 (a DictConfig, or a dict of its parts)
+    """The resolved config as YAML for a folder, its secrets masked (see `masking.for_file`)."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(cfg if OmegaConf.is_config(cfg) else OmegaConf.create(cfg))
+    shown = for_file(values)
+    return OmegaConf.to_yaml(cfg) if shown == values else OmegaConf.to_yaml(OmegaConf.create(shown))
 
 
 def refuse_another_config(
@@ -166,7 +191,7 @@ def refuse_another_config(
     Raises:
         UserError: If the folder holds something else.
     """
-    saved, own = folder.read_config(), yaml.safe_load(config)
+    saved, own = masked(folder.read_config()), masked(yaml.safe_load(config))
     changed = sorted(key for key in (saved.keys() | own.keys()) - {*free} if saved.get(key) != own.get(key))
     if saved and changed:
         raise UserError(

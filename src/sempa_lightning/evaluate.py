@@ -16,6 +16,7 @@ from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
+    config_text,
     instantiate,
     refuse_another_config,
     resumed_config,
@@ -26,6 +27,7 @@ from sempa_lightning.entry import (
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
+from sempa_lightning.masking import masked, secret_overrides
 from sempa_lightning.stopping import STOPPED, first_stopping_on_signals
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
@@ -63,16 +65,16 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
         _wait_for(folder)
         queue.work(subjects, console)
         return 0
-    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
-    write_text(folder.config, OmegaConf.to_yaml(cfg))
-    missing = {"skipped": skipped(suites), "overrides": overrides}
+    refuse_another_config(folder, config_text(cfg), _FREE)
+    write_text(folder.config, config_text(cfg))
+    missing = {"skipped": skipped(suites), "overrides": masked(overrides)}
     write_json(folder.manifest, manifest(cfg.seed, "evaluate") | missing)
     console.print(f"evaluation folder: {folder.path}", soft_wrap=True)
     if cfg.follow:
         _follow(cfg, queue, console)
     queue.retry()
     if cfg.processes > 1:
-        commands = [worker_command("evaluate", folder.path)] * cfg.processes
+        commands = [[*worker_command("evaluate", folder.path), *secret_overrides(overrides)]] * cfg.processes
         # Two deaths at a task make it a failure: there cannot be more than this.
         Workers(commands, folder.log, restarts=2 * len(queue.places)).run(Watch(queue, console), console)
     else:

@@ -13,6 +13,7 @@ from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
     conf_dir,
+    config_text,
     instantiate,
     run_main,
     subjects_of,
@@ -51,7 +52,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
     limits = {"group": cfg.data.group, "max_rows": cfg.data.max_rows, "max_rejected": cfg.data.max_rejected}
     read = {part: CleanRows(source, **limits, need_rejected=False) for part, source in sources.items()}
     parts = {part: list(rows) for part, rows in read.items()}
-    folder.begin(OmegaConf.to_yaml(cfg))
+    folder.begin(config_text(cfg))
     console.print(f"folder: {folder.path}", soft_wrap=True)
     pool = distinct_sentences(parts["train"])
     sentences = [*pool, *(text for rows in parts.values() for row in rows for text in row.texts)]

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.masking import refuse_masks
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.adapters import SavedAdapter
 from sempa_lightning.models.causal_lm import load_causal_lm, placed
@@ -158,6 +159,7 @@ def load_run(run: RunDir, model: Mapping[str, Any]) -> SentenceModel:
 
 def _build(node: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whatever the node names)
     """Build the object that a node of a saved config names."""
+    refuse_masks(node)
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -10,6 +10,7 @@ from sempa_lightning.artifacts import SynthesisDir
 from sempa_lightning.check import check_count
 from sempa_lightning.entry import (
     conf_dir,
+    config_text,
     instantiate,
     refuse_another_config,
     resumed_config,
@@ -81,7 +82,7 @@ def _write(cfg: Any, folder: SynthesisDir, parts: Any, sentences: dict[str, Any]
     if not folder.begun:
         about = {"sentences": sentences, "prompts": {name: prompt.text for name, prompt in prompts.items()}}
         write_json(folder.manifest, manifest(cfg.seed, "synthesize") | about)
-        write_text(folder.config, OmegaConf.to_yaml(cfg))
+        write_text(folder.config, config_text(cfg))
     console.print(f"synthesis folder: {folder.path}", soft_wrap=True)
     missing = parts.missing
     total, rest = len(parts.sentences), sum(len(parts[number]) for number in missing)
@@ -112,7 +113,7 @@ def _refuse_another(folder: SynthesisDir, cfg: Any, fingerprint: str) -> None:  
     """
     if not folder.begun:
         return
-    refuse_another_config(folder, OmegaConf.to_yaml(cfg), _FREE)
+    refuse_another_config(folder, config_text(cfg), _FREE)
     if folder.read_manifest()["sentences"]["fingerprint"] != fingerprint:
         raise UserError(
             f"{cfg.sentences} holds other sentences than when {folder.path} was begun: name a new folder with"

@@ -15,6 +15,7 @@ from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.entry import (
     RESUMED_FREELY,
     conf_dir,
+    config_text,
     ending_wandb_run,
     instantiate,
     refuse_another_config,
@@ -137,7 +138,7 @@ def _has_begun(run: RunDir, cfg: Any) -> bool:  # noqa: ANN401 (as below)
     """
     if not run.resumable_checkpoints:
         return False
-    refuse_another_config(run, OmegaConf.to_yaml(cfg), RESUMED_FREELY)
+    refuse_another_config(run, config_text(cfg), RESUMED_FREELY)
     if run.summary.is_file():
         raise UserError(f"{run.path} holds a run that has ended: name a new folder with hydra.run.dir=…")
     return True
@@ -147,7 +148,7 @@ def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa
     """Write what the run is made of."""
     from sempa_lightning.training.manifest import manifest
 
-    write_text(run.config, OmegaConf.to_yaml(cfg))
+    write_text(run.config, config_text(cfg))
     write_json(run.manifest, manifest(cfg.seed) | {"data": counts})
 
 

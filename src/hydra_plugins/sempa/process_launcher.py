@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from sempa_lightning.artifacts import SweepDir
 from sempa_lightning.check import check_count
 from sempa_lightning.escape import for_terminal
+from sempa_lightning.masking import masked_text
 from sempa_lightning.stopping import STOPPED
 from sempa_lightning.sweeps.processes import Judge, Processes
 from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
@@ -97,5 +98,5 @@ def _announced(trial: Trial) -> Trial:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{for_terminal(line)}\n")
+    sys.stdout.write(f"{for_terminal(masked_text(line))}\n")
     sys.stdout.flush()

@@ -9,6 +9,7 @@ from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Measurement
 from sempa_lightning.files import replacing, write_json, write_text
+from sempa_lightning.masking import masked_text
 
 
 def write_result(
@@ -30,10 +31,10 @@ def write_failure(folder: EvaluationDir, place: str, error: Exception, seconds: 
     Returns:
         The line.
     """
-    first = next(iter(str(error).strip().splitlines()), "")
+    first = masked_text(next(iter(str(error).strip().splitlines()), ""))
     line = first if isinstance(error, UserError) else ": ".join(filter(None, (type(error).__name__, first)))
     if not isinstance(error, UserError):
-        write_text(folder.log(place), "".join(traceback.format_exception(error)))
+        write_text(folder.log(place), masked_text("".join(traceback.format_exception(error))))
     write_json(folder.result(place), {"failed": line, "seconds": round(seconds, 3)})
     return line
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.masking import masked, secret_overrides
 from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
 _PAUSE = 0.2
@@ -164,7 +165,7 @@ class _Attempt:
         if not run.trial.is_file():
             return None
         earlier = recorded(run)
-        if earlier.words != self._trial.words:
+        if earlier.words != tuple(masked(self._trial.words)):
             raise UserError(f"{run.path} holds another trial, {' '.join(earlier.words)}: name a new folder")
         if earlier.state in ENDED:
             return earlier
@@ -175,7 +176,7 @@ class _Attempt:
         """Go on from a checkpoint; without one, begin in an empty folder."""
         run = self._trial.run
         if run.resumable_checkpoints:
-            return [f"resume={run.path}"]
+            return [f"resume={run.path}", *secret_overrides(self._trial.words)]
         for path in run.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

@@ -8,6 +8,7 @@ from typing import Literal
 from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json
+from sempa_lightning.masking import masked
 
 State = Literal["queued", "running", "done", "failed", "pruned"]
 Direction = Literal["maximize", "minimize"]
@@ -48,7 +49,7 @@ class Trial:
         now = replace(self, state=state, why=why)
         content = asdict(now)
         del content["run"]
-        write_json(self.run.trial, content)
+        write_json(self.run.trial, masked(content))
         return now
 
 

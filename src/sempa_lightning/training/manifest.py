@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from sempa_lightning.masking import masked_text
+
 _PACKAGES = ("sempa-lightning", "torch", "lightning", "transformers", "peft", "datasets", "hydra-core")
 
 
@@ -17,7 +19,9 @@ def manifest(seed: int, command: str = "train") -> dict[str, Any]:
     """Collect what a reader needs to judge or repeat what this command does."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "command": " ".join([Path(sys.executable).name, "-m", f"sempa_lightning.{command}", *sys.argv[1:]]),
+        "command": masked_text(
+            " ".join([Path(sys.executable).name, "-m", f"sempa_lightning.{command}", *sys.argv[1:]])
+        ),
         "seed": seed,
         "commit": _commit(),
         "python": platform.python_version(),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.table import Rows
+from sempa_lightning.masking import secret_overrides
 from sempa_lightning.sweeps.trial import recorded
 
 _STEP = "trainer/global_step"  # Lightning's name for the x axis
@@ -80,6 +82,8 @@ def _begin(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (as above)
     """Begin a W&B run; offline, with a line that says why, where it cannot be online."""
     import wandb
 
+    # W&B keeps the command line with the run.
+    settings = {**settings, "settings": wandb.Settings(x_disable_meta=True)} if secret_overrides(sys.argv) else settings
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
         return wandb.init(**settings)
     why = "no API key (`wandb login`, or WANDB_API_KEY)"

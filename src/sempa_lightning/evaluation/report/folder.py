@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sempa_lightning.artifacts import EvaluationDir, RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items
+from sempa_lightning.masking import masked
 
 BEFORE = "before"
 
@@ -76,7 +77,7 @@ class Evaluation:
     @property
     def config_text(self) -> str:
         """Its config as YAML."""
-        return yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True) if self.config else ""
+        return yaml.safe_dump(masked(self.config), sort_keys=False, allow_unicode=True) if self.config else ""
 
     def setting(self, group: str) -> Mapping[str, Any]:
         """A group of the config, or that of the training run where the evaluation leaves it open."""

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.evaluation.report.charts.chart import COLOURS, Gallery
 from sempa_lightning.evaluation.report.charts.curves import Logged, curve_charts
 from sempa_lightning.evaluation.report.document import Report
 from sempa_lightning.evaluation.report.folder import names_below
+from sempa_lightning.masking import masked
 from sempa_lightning.sweeps.report.charts.exchange import exchange_chart
 from sempa_lightning.sweeps.report.charts.grids import grid_charts
 from sempa_lightning.sweeps.report.charts.parallel import parallel_chart
@@ -52,7 +56,7 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
             Gallery("Runs beside each other", tuple(drawn), legend, "" if few else note),
             Gallery("Curves", tuple(curve_charts(logged)), legend, "" if few else note),
         ),
-        configs=((str(config.path), config.config.read_text(encoding="utf-8")),) if config else (),
+        configs=((str(config.path), _config_text(config)),) if config else (),
         outputs=tuple(
             (name, run.last_words)
             for row in rows
@@ -60,3 +64,12 @@ def make_report(runs: Sequence[Run], out: Path) -> Report:
             if run.state == "failed" and run.last_words
         ),
     )
+
+
+def _config_text(run: RunDir) -> str:
+    """Config of a run as its file holds it; masked where it was written with a secret."""
+    config = run.read_config()
+    shown = masked(config)
+    if shown == config:
+        return run.config.read_text(encoding="utf-8")
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)

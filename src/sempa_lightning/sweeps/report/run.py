@@ -13,6 +13,7 @@ from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.evaluation.report.folder import natural
 from sempa_lightning.evaluation.report.metric import display
 from sempa_lightning.evaluation.report.rows import flat, unseeded
+from sempa_lightning.masking import masked, masked_text
 from sempa_lightning.sweeps.trial import State as Recorded
 from sempa_lightning.sweeps.trial import recorded
 
@@ -108,7 +109,7 @@ class Run:
             printed = output.read().decode(errors="replace")
         lines = (line.rstrip("\r").rpartition("\r")[2] for line in printed.split("\n"))
         shown = [clean for line in lines if (clean := _CONTROL.sub("", line).rstrip())]
-        return "\n".join(shown[-_TAIL_LINES:])
+        return masked_text("\n".join(shown[-_TAIL_LINES:]))
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -139,8 +140,8 @@ def read_run(folder: Path) -> Run:
     if run.trial.is_file():
         trial = recorded(run)
         state, why = trial.state, trial.why
-        words = {key.lstrip("+~"): value for key, _, value in (word.partition("=") for word in trial.words)}
-    config, log = run.read_config(), run.read_metrics()
+        words = {key.lstrip("+~"): value for key, _, value in (word.partition("=") for word in masked(trial.words))}
+    config, log = masked(run.read_config()), run.read_metrics()
     return Run(run, state, why, words, config, run.read_manifest(), _best(config, log) | summary, log)
 
 
