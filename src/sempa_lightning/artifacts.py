@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import yaml
 
 from sempa_lightning.errors import UserError
-from sempa_lightning.files import read_lines, read_object, write_json, write_text
+from sempa_lightning.files import read_lines, read_object, with_nonfinite, write_json, write_text
 from sempa_lightning.masking import masked
 
 
@@ -77,7 +77,7 @@ class _Measured(_Folder):
         Raises:
             UserError: If the file is no JSON object.
         """
-        return read_object(self.summary)
+        return with_nonfinite(read_object(self.summary))
 
 
 class RunDir(_Measured):
@@ -164,7 +164,7 @@ class RunDir(_Measured):
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read the logged metrics, oldest first; empty while there are none."""
-        return read_lines(self.metrics)
+        return [with_nonfinite(line) for line in read_lines(self.metrics)]
 
 
 class EvaluationDir(_Measured):
@@ -201,7 +201,7 @@ class EvaluationDir(_Measured):
 
     def read_followed(self) -> list[dict[str, Any]]:
         """Read the numbers of checkpoints, oldest first; empty while there are none."""
-        return read_lines(self.followed)
+        return [with_nonfinite(line) for line in read_lines(self.followed)]
 
     def read_result(self, place: str) -> dict[str, Any]:
         """Read what a task gave; empty while it gave nothing."""

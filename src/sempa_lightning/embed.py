@@ -55,7 +55,7 @@ def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
     if shard.shares > 1 and not any(word.startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra):
         raise UserError("processes that share a corpus write into one folder: give all the same hydra.run.dir=<folder>")
     console = Terminal(quiet=own_rank() > 0)
-    corpus = Corpus(named_table(cfg.corpus, cfg.split, cfg.revision), cfg.column)
+    corpus = Corpus(named_table("corpus", cfg.corpus, cfg.split, cfg.revision), cfg.column)
     parts = Parts(folder, corpus.survey(), cfg.part_rows, shard)
     refuse_another_config(folder, config_text(cfg), _FREE)
     parts.read(parts.own)

@@ -2,11 +2,12 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sempa_lightning.errors import UserError
+
+_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({error}): remove it, and run again what wrote it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object: remove it, and run again what wrote it")
@@ -37,14 +40,35 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for line in text.splitlines(keepends=True):
         if line.endswith("}\n"):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 lines.append(json.loads(line))
     return lines
 
 
+def strict_json(content: object, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
+    """Serialize to JSON that every reader accepts.
+
+    JSON has no NaN and no infinity: such a number becomes the string `NaN`, `Infinity` or `-Infinity`.
+    """
+    return json.dumps(_strict(content), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+
+
+def with_nonfinite(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the strings that `strict_json` writes for numbers that are not finite back into numbers."""
+    return {key: _NONFINITE.get(value, value) if isinstance(value, str) else value for key, value in numbers.items()}
+
+
+def _strict(content: object) -> object:
+    if isinstance(content, float) and not math.isfinite(content):
+        return "NaN" if math.isnan(content) else "Infinity" if content > 0 else "-Infinity"
+    if isinstance(content, Mapping):
+        return {key: _strict(value) for key, value in content.items()}
+    return [_strict(value) for value in content] if isinstance(content, list | tuple) else content
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write JSON (see `strict_json`) so that a reader sees the old file or the whole new one."""
+    write_text(path, strict_json(content, indent=2) + "\n")
 
 
 def write_text(path: Path, content: str) -> None:

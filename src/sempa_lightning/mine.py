@@ -37,7 +37,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
         UserError: If a number is none, the rows cannot be read, the folder holds something else, or no row has a
             negative.
     """
-    from sempa_lightning.data.hard_negatives import Embedded, Window, distinct_sentences, mined_rows
+    from sempa_lightning.data.hard_negatives import Embedded, Window, chosen_words, distinct_sentences, mined_rows
     from sempa_lightning.data.load import CleanRows
     from sempa_lightning.evaluation.runner import bars, tracker
     from sempa_lightning.terminal import Terminal
@@ -55,6 +55,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
     folder.begin(config_text(cfg))
     console.print(f"folder: {folder.path}", soft_wrap=True)
     pool = distinct_sentences(parts["train"])
+    chosen = chosen_words(row for rows in parts.values() for row in rows)
     sentences = [*pool, *(text for rows in parts.values() for row in rows for text in row.texts)]
     subjects = subjects_of(cfg, cfg.device)
     with subjects.lend(subjects.labels[-1]) as subject, bars(console) as shown:
@@ -62,7 +63,14 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
         embedded = Embedded.of(sentences, subject.embedder.encode, device, tracker(shown, "embed"))
         found = {
             part: mined_rows(
-                rows, pool, embedded, window, cfg.number, given=cfg.given, progress=tracker(shown, f"search {part}")
+                rows,
+                pool,
+                embedded,
+                window,
+                cfg.number,
+                chosen=chosen,
+                given=cfg.given,
+                progress=tracker(shown, f"search {part}"),
             )
             for part, rows in parts.items()
         }

@@ -1,7 +1,7 @@
 """The short Python interface: `sempa_lightning.load(…)`, then encode, compare and generate."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import RunDir
+from sempa_lightning.data.flaw import check_readable
 from sempa_lightning.errors import UserError
 from sempa_lightning.masking import refuse_masks
 from sempa_lightning.metrics.similarity import cosine_matrix
@@ -53,17 +54,17 @@ class SentenceModel:
     readout: SentenceReadout
     prompt: PromptTemplate
 
-    def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "sentences width"]:
+    def encode(self, sentences: Iterable[str], *, batch_size: int = 32) -> Float[Tensor, "sentences width"]:
         """Embed sentences, in order, as float32 vectors on the CPU."""
         return Embedder(self.policy, self.tokenizer, self.readout, batch_size).encode(_listed(sentences))
 
-    def similarity(self, queries: Sequence[str], sentences: Sequence[str]) -> Float[Tensor, "queries sentences"]:
+    def similarity(self, queries: Iterable[str], sentences: Iterable[str]) -> Float[Tensor, "queries sentences"]:
         """Cosine of each query's embedding with each sentence's, -1 to 1."""
         return cosine_matrix(self.encode(queries), self.encode(sentences))
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         *,
         max_new_tokens: int = 64,
         temperature: float = 0.0,
@@ -88,7 +89,7 @@ class SentenceModel:
 
     def paraphrase(
         self,
-        sentences: Sequence[str],
+        sentences: Iterable[str],
         *,
         max_new_tokens: int = 64,
         temperature: float = 0.0,
@@ -168,8 +169,21 @@ def _build(node: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whatever the node n
         raise UserError(f"cannot build {node['_target_']} of the run's config: {error.__cause__ or error}") from error
 
 
-def _listed(sentences: Sequence[str]) -> list[str]:
-    """Refuse a single string, which is a sequence of letters, and an empty sequence."""
-    if isinstance(sentences, str) or not sentences:
-        raise UserError("give a list with at least one sentence")
-    return list(sentences)
+def _listed(sentences: object) -> list[str]:
+    """Return the texts of a list, tuple, array or column.
+
+    Raises:
+        UserError: If this is none of them, such as a single text, which is a sequence of letters, or is empty; if one
+            of them is no text, or an unreadable one.
+    """
+    one_column = getattr(sentences, "ndim", 1) == 1  # numpy, pandas and torch know how many they have
+    if isinstance(sentences, str | bytes | Mapping | Set) or not isinstance(sentences, Iterable) or not one_column:
+        raise UserError(f"expected a list of texts, found {type(sentences).__name__}: give a list of sentences")
+    found = list(sentences)
+    if not found:
+        raise UserError("the list of texts is empty: give a list of at least one sentence")
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise UserError(f"text {position} is {text!r:.60}, not a text")
+        check_readable(text, f"text {position}")
+    return [str(text) for text in found]  # numpy has its own type of text

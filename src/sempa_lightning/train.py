@@ -107,6 +107,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         _log_end(loggers, run, comparison, trainer.global_step)
         comparison.print()
         console.print(f"{weights.name} and numbers are in {run.path}", soft_wrap=True)
+        _check_measured(comparison, run)
     return best_score(trainer)
 
 
@@ -150,6 +151,17 @@ def _describe(run: RunDir, cfg: Any, counts: Mapping[str, Any]) -> None:  # noqa
 
     write_text(run.config, config_text(cfg))
     write_json(run.manifest, manifest(cfg.seed) | {"data": counts})
+
+
+def _check_measured(comparison: Any, run: RunDir) -> None:  # noqa: ANN401 (`BeforeAfter`, which is slow to import)
+    """Let a run whose tasks failed after training end with an error, once all else is written.
+
+    Raises:
+        UserError: If there is such a task.
+    """
+    if comparison.failed:
+        failed = "; ".join(f"{key}: {why}" for key, why in comparison.failed.items())
+        raise UserError(f"{failed}. The weights are saved; measure them again with evaluate run={run.path}")
 
 
 def _log_end(loggers: Sequence[Any], run: RunDir, comparison: Any, step: int) -> None:  # noqa: ANN401 (`BeforeAfter`, which is slow to import)

@@ -40,15 +40,15 @@ def jsonl(*rows):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("gone.jsonl", None, "no file {path}; give data.path=<a .csv, .tsv, .jsonl, .parquet, .txt file>"),
+        ("gone.jsonl", None, "no file {path}; give data.path=<a .csv, .tsv, .jsonl, .parquet, .txt, .json file>"),
         ("rows.xlsx", b"", "{path}: unknown kind of file; give one of .csv, .tsv, .jsonl, .parquet, .txt"),
         ("empty.jsonl", b"", "{path} is empty: it holds no record"),
         ("header.csv", b"sent0,sent1,hard_neg\n", "{path} is empty: it holds no record"),
         ("column.csv", b"sent0,sent1\na,b\n", "no column 'hard_neg'; it has 'sent0', 'sent1'"),
-        ("binary.jsonl", bytes(range(256)), "{path}, after line 0: not UTF-8 text"),
+        ("binary.jsonl", bytes(range(256)), "{path}, line 2: not UTF-8 text"),
         ("zeros.csv", bytes(100), "{path}, line 1: binary data, not text"),
         ("binary.parquet", bytes(range(256)), "{path} is no parquet file"),
-        ("latin.csv", "sent0,sent1,hard_neg\nZoë,b,c\n".encode("latin-1"), "{path}, after line 0: not UTF-8 text"),
+        ("latin.csv", "sent0,sent1,hard_neg\nZoë,b,c\n".encode("latin-1"), "{path}, line 2: not UTF-8 text"),
         ("broken.jsonl", jsonl(ROW) + b"{'sent0': 1}\n", "{path}, line 2: not JSON"),
         ("number.jsonl", jsonl(ROW, {**ROW, "sent0": 3}), "{path}, record 2: 'sent0' is int, not text"),
         ("rejected.jsonl", jsonl({**ROW, "hard_neg": ""}), "no usable row in the data: 1 rows read, 0 kept"),

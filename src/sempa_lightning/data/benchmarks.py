@@ -1,6 +1,5 @@
 """Language-model benchmarks as they are found in files, read into documents."""
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.lines import read_lines, read_objects
+from sempa_lightning.data.table import cell, readable_cell
 from sempa_lightning.errors import UserError
 
 _ENDINGS = 4
@@ -55,15 +56,14 @@ class HellaSwagText(_File):
         Raises:
             UserError: If the file ends within a document or a label is none of 0 to 3.
         """
-        with self.path.open(encoding="utf-8") as lines:
-            stripped = (line.rstrip("\n") for line in lines)
-            for number, query in enumerate(stripped):
-                label, *choices = [*islice(stripped, 1 + _ENDINGS), ""][: 1 + _ENDINGS]
-                if label not in map(str, range(_ENDINGS)) or not all(choices) or len(choices) < _ENDINGS:
-                    first = number * (2 + _ENDINGS) + 1
-                    raise UserError(f"{self.path}, line {first}: a document has a text, a label 0-3 and four endings")
-                begun = _NEXT_SENTENCE.sub(lambda match: match[0].capitalize(), query)
-                yield {"query": _clean(begun), "choices": [_clean(choice) for choice in choices], "label": int(label)}
+        stripped = _lines(self.path)
+        for number, query in enumerate(stripped):
+            label, *choices = [*islice(stripped, 1 + _ENDINGS), ""][: 1 + _ENDINGS]
+            if label not in map(str, range(_ENDINGS)) or not all(choices) or len(choices) < _ENDINGS:
+                first = number * (2 + _ENDINGS) + 1
+                raise UserError(f"{self.path}, line {first}: a document has a text, a label 0-3 and four endings")
+            begun = _NEXT_SENTENCE.sub(lambda match: match[0].capitalize(), query)
+            yield {"query": _clean(begun), "choices": [_clean(choice) for choice in choices], "label": int(label)}
 
 
 class InstructionChoices(_File):
@@ -76,14 +76,15 @@ class InstructionChoices(_File):
         """Yield `question`, `choices` (`text` and `label`) and `answerKey`.
 
         Raises:
-            UserError: If an instruction is not of that form or the answer is none of its choices.
+            UserError: If the file is no JSON, an instruction is not of that form or the answer is none of its choices.
         """
-        for number, record in enumerate(json.loads(self.path.read_text(encoding="utf-8")), 1):
-            match = _INSTRUCTION.fullmatch(record["instruction"])
+        for number, record in enumerate(read_objects(self.path), 1):
+            where = f"{self.path}, record {number}"
+            match = _INSTRUCTION.fullmatch(readable_cell(record, "instruction", where))
             texts = re.split(r"(?:^| )Answer\d+: ", match[2])[1:] if match else []
             labels = [f"answer{place}" for place in range(1, len(texts) + 1)]
-            if not match or record["answer"] not in labels:
-                raise UserError(f"{self.path}, record {number}: no question with `Answer1: …` and one of them right")
+            if not match or cell(record, "answer", where) not in labels:
+                raise UserError(f"{where}: no question with `Answer1: …` and one of them right")
             yield {
                 "question": match[1],
                 "choices": {"text": texts, "label": labels},
@@ -108,9 +109,7 @@ class WikiTextArticles(_File):
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield line.rstrip("\n")
+    return (line.rstrip("\n") for line in read_lines(path))
 
 
 def _clean(text: str) -> str:

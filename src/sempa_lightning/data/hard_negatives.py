@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -171,7 +171,8 @@ class MinedRow:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a table."""
-        return asdict(self.row) | {"positive_similarity": self.positive, "similarities": self.similarities}
+        row = {"anchor": self.row.anchor, "chosen": self.row.chosen, "rejected": self.row.rejected}
+        return row | {"positive_similarity": self.positive, "similarities": self.similarities}
 
 
 @dataclass(frozen=True)
@@ -210,19 +211,29 @@ def distinct_sentences(rows: Iterable[Row]) -> list[str]:
     return list(found.values())
 
 
-def own_sentences(rows: Sequence[Row], pool: Sequence[str], *, with_rejected: bool) -> list[list[int]]:
-    """For each row, the places in the pool of its anchor and of all that is chosen for that anchor in any row.
+Chosen = Mapping[tuple[str, ...], set[tuple[str, ...]]]
+"""Words of what is chosen for each anchor, by the words of the anchor."""
+
+
+def chosen_words(rows: Iterable[Row]) -> Chosen:
+    """Collect what is chosen for each anchor in any row; case, punctuation and spacing are ignored."""
+    chosen: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
+    for row in rows:
+        chosen[words_of(row.anchor)] |= {words_of(sentence) for sentence in row.chosen}
+    return chosen
+
+
+def own_sentences(rows: Sequence[Row], pool: Sequence[str], chosen: Chosen, *, with_rejected: bool) -> list[list[int]]:
+    """For each row, the places in the pool of its anchor and of all that is chosen for that anchor.
 
     Case, punctuation and spacing are ignored.
 
     Args:
         rows: The rows.
         pool: Sentences, no two of the same words.
+        chosen: What is chosen for each anchor in any row of any part.
         with_rejected: Also what is rejected in the row.
     """
-    chosen: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
-    for row in rows:
-        chosen[words_of(row.anchor)] |= {words_of(sentence) for sentence in row.chosen}
     places = {words_of(sentence): place for place, sentence in enumerate(pool)}
     own = []
     for row in rows:
@@ -239,6 +250,7 @@ def mined_rows(
     window: Window,
     number: int,
     *,
+    chosen: Chosen,
     given: bool,
     progress: Progress = iter,
 ) -> Mined:
@@ -250,12 +262,13 @@ def mined_rows(
         embedded: Embeddings of pool and rows.
         window: Cosines of negatives.
         number: Mined candidates of a row at most.
+        chosen: What is chosen for each anchor in any row of any part (see `chosen_words`): never mined for it.
         given: Keep the rejected candidates that a row has, before the mined ones; else these take their place.
         progress: Wraps the sequence of chunks, to show a progress bar.
     """
     anchors = embedded([row.anchor for row in rows])
     positives = (anchors * embedded([row.chosen[0] for row in rows])).sum(-1)
-    own = own_sentences(rows, pool, with_rejected=given)
+    own = own_sentences(rows, pool, chosen, with_rejected=given)
     found, left_out = search(anchors, embedded(pool), positives, own, window, number, progress)
     mined = []
     for place, (row, nearest) in enumerate(zip(rows, found, strict=True)):

@@ -1,11 +1,14 @@
 """Texts, or pairs of texts, with a class label, read from files as they are published."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.flaw import check_readable
+from sempa_lightning.data.lines import read_lines
 from sempa_lightning.data.missing import why_missing
-from sempa_lightning.data.table import Table, cell
+from sempa_lightning.data.table import Table, cell, is_missing
 from sempa_lightning.errors import UserError
 
 
@@ -71,13 +74,8 @@ class _LinesFile:
 
     def lines(self) -> list[str]:
         """All lines, without their ends."""
-        try:
-            with self._path.open(encoding=self._encoding) as lines:
-                return [line.rstrip("\n") for line in lines]
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self.name} is not {self._encoding} text ({error.reason}); name its encoding in the config"
-            ) from error
+        lines = read_lines(self._path, self._encoding, advice="name its encoding in the config")
+        return [line.rstrip("\n") for line in lines]
 
 
 class SentEvalFile(_LinesFile):
@@ -101,7 +99,8 @@ class SentEvalFile(_LinesFile):
             label, _, text = line.partition(" ")
             if not label:
                 raise UserError(f"{self.name}, row {number}: no label in column 1 (a line is `<label> <text>`)")
-            yield LabelledText((" ".join(text.split()) or ".",), label)
+            text = check_readable(" ".join(text.split()) or ".", f"{self.name}, row {number}: the text")
+            yield LabelledText((text,), label)
 
 
 class MrpcFile(_LinesFile):
@@ -122,7 +121,10 @@ class MrpcFile(_LinesFile):
             if len(cells) != len(self._COLUMNS):
                 raise UserError(f"{self.name}, row {number}: {len(cells)} cells instead of {', '.join(self._COLUMNS)}")
             label = _label(cells[0], self._COLUMNS[0], f"{self.name}, row {number}")
-            yield LabelledText((" ".join(cells[3].split()), " ".join(cells[4].split())), label)
+            texts = (" ".join(text.split()) for text in cells[3:])
+            yield LabelledText(
+                tuple(check_readable(text, f"{self.name}, row {number}: a text") for text in texts), label
+            )
 
 
 class ParallelFiles:
@@ -192,11 +194,12 @@ class LabelledTable:
 def _text(value: Any, column: str, where: str) -> str:  # noqa: ANN401 (any cell)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}, column {column}: no text; fill it in or take the row out")
-    return value.strip()
+    return check_readable(value.strip(), f"{where}, column {column}: the text")
 
 
 def _label(value: Any, column: str, where: str) -> str:  # noqa: ANN401 (any cell)
-    # A missing label of a JSON or parquet table may be NaN, the one value that is not equal to itself.
-    if value is None or value != value or not str(value).strip():  # noqa: PLR0124
+    if is_missing(value) or not str(value).strip():
         raise UserError(f"{where}, column {column}: no label; fill it in or take the row out")
-    return str(value).strip()
+    if not isinstance(value, str | int | float) or value in (math.inf, -math.inf):
+        raise UserError(f"{where}, column {column}: {str(value)[:60]} is no label; expected a text or a number")
+    return check_readable(str(value).strip(), f"{where}, column {column}: the label")

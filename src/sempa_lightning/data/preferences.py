@@ -16,7 +16,7 @@ from sempa_lightning.data.load import CleanRows, Counts
 from sempa_lightning.data.negatives import Negatives, candidate_counts
 from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
-from sempa_lightning.data.tokenize import RowTokenizer
+from sempa_lightning.data.tokenize import MERGED, RowTokenizer
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.template import PromptTemplate
@@ -220,7 +220,14 @@ class PreferenceDataModule(LightningDataModule):
             kept = set(dataset["id"])
             counts = counts.without(dropped, (row for row in rows if row.id in kept))
         if not counts.kept:
-            raise UserError(f"no row is left after tokenising: {counts}; raise data.max_length or change prompt")
+            chat = self._tokenize.template.chat and MERGED in dropped
+            advice = (
+                "the tokenizer's chat template likely writes something between prompt and reply that it leaves out"
+                " elsewhere: set prompt.chat=false, or take a tokenizer with another template"
+                if chat
+                else "raise data.max_length or change prompt"
+            )
+            raise UserError(f"no row is left after tokenising: {counts}; {advice}")
         self._check_last_step(part, counts.kept)
         return TokenizedRows(dataset), counts
 

@@ -1,7 +1,7 @@
 """The text row that all preference data is brought to."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from sempa_lightning.data.cache import content_hash
@@ -15,11 +15,13 @@ class Row:
         anchor: The sentence to paraphrase.
         chosen: Paraphrases, best first; at least one once the row is cleaned.
         rejected: Other completions, in no order; at least one once the row is cleaned, unless none is needed.
+        flaw: Why the source cannot give the record as a row, a reason that is counted; None if it can.
     """
 
     anchor: str
     chosen: tuple[str, ...]
     rejected: tuple[str, ...]
+    flaw: str | None = field(default=None, repr=False)
 
     @property
     def texts(self) -> tuple[str, ...]:

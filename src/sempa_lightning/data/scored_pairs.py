@@ -1,13 +1,15 @@
 """Sentence pairs with a graded similarity, read from the files of the benchmarks as they are published."""
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.flaw import check_readable
+from sempa_lightning.data.lines import parsed_json, read_lines, read_records
 from sempa_lightning.data.missing import why_missing
+from sempa_lightning.data.number import finite_number, parsed_number
+from sempa_lightning.data.table import Record, cell, readable_cell
 from sempa_lightning.errors import UserError
 
 
@@ -48,32 +50,50 @@ class _PairFile:
 
 
 class JsonlPairs(_PairFile):
-    """JSON lines with `sentence1`, `sentence2` and `score`."""
+    """JSON lines with `sentence1`, `sentence2` and `score`, a number."""
 
     def __iter__(self) -> Iterator[ScoredPair]:
-        """Yield the pairs."""
-        for line in _lines(self.path):
-            row = json.loads(line)
-            yield ScoredPair(row["sentence1"], row["sentence2"], float(row["score"]))
+        """Yield the pairs.
+
+        Raises:
+            UserError: If a line is no JSON object with two texts and a finite number.
+        """
+        for number, record in read_records(self.path):
+            yield _pair(record, f"{self.path}, line {number}")
 
 
 class StsBenchmarkFile(_PairFile):
     """STS-B as published: tab-separated and unquoted; score and sentences are columns 5 to 7."""
 
     def __iter__(self) -> Iterator[ScoredPair]:
-        """Yield the pairs."""
-        for line in _lines(self.path):
-            fields = line.split("\t")
-            yield ScoredPair(fields[5].strip(), fields[6].strip(), float(fields[4]))
+        """Yield the pairs.
+
+        Raises:
+            UserError: If a line has fewer columns, no finite score, or a text that is unreadable.
+        """
+        for where, fields in _rows(self.path, 7):
+            yield _scored(fields[5].strip(), fields[6].strip(), fields[4], where)
 
 
 class SickFile(_PairFile):
     """SICK as published: tab-separated with a header row; the score is the relatedness, 1-5."""
 
+    _COLUMNS = ("sentence_A", "sentence_B", "relatedness_score")
+
     def __iter__(self) -> Iterator[ScoredPair]:
-        """Yield the pairs."""
-        for row in csv.DictReader(_lines(self.path), delimiter="\t", quoting=csv.QUOTE_NONE):
-            yield ScoredPair(row["sentence_A"], row["sentence_B"], float(row["relatedness_score"]))
+        """Yield the pairs.
+
+        Raises:
+            UserError: If a column is missing, or a line has fewer, no finite score, or a text that is unreadable.
+        """
+        rows = _rows(self.path)
+        where, header = next(rows, (str(self.path), []))
+        if absent := [name for name in self._COLUMNS if name not in header]:
+            raise UserError(f"{where}: no column {absent[0]!r}; expected {', '.join(self._COLUMNS)}")
+        first, second, score = (header.index(name) for name in self._COLUMNS)
+        for where, fields in rows:
+            _check_width(fields, len(header), where)
+            yield _scored(fields[first], fields[second], fields[score], where)
 
 
 class SemEvalFolder:
@@ -91,7 +111,8 @@ class SemEvalFolder:
         """Yield the pairs of all subsets, subsets in alphabetical order.
 
         Raises:
-            UserError: If the folder holds no such file, or a subset has no scores, or not a line of them for each pair.
+            UserError: If the folder holds no such file, or a subset has no scores, or not a line of them for each pair;
+                if a line has fewer than two texts, no finite score, or a text that is unreadable.
         """
         files = sorted(self.path.glob("*.input.*.txt"))
         if not files:
@@ -100,14 +121,17 @@ class SemEvalFolder:
             gold = inputs.with_name(inputs.name.replace(".input.", ".gs."))
             if not gold.is_file():
                 raise UserError(f"{inputs} has no scores beside it: {gold.name} is missing")
-            lines, scores = (list(_lines(path, keep_empty=True)) for path in (inputs, gold))
+            lines, scores = ([line.rstrip("\r\n") for line in read_lines(path)] for path in (inputs, gold))
             if len(lines) != len(scores):
                 raise UserError(f"{inputs} has {len(lines)} lines, but {gold.name} {len(scores)}")
             subset = inputs.name.partition(".input.")[2].removesuffix(".txt")
-            for line, score in zip(lines, scores, strict=True):
+            for number, (line, score) in enumerate(zip(lines, scores, strict=True), 1):
                 if score.strip():
-                    sentence1, sentence2 = line.split("\t")[:2]
-                    yield ScoredPair(sentence1.strip(), sentence2.strip(), float(score), subset)
+                    where, fields = f"{inputs}, line {number}", line.split("\t")
+                    _check_width(fields, 2, where)
+                    value = parsed_number(score, f"{gold}, line {number}: the score")
+                    first, second = (check_readable(text.strip(), f"{where}: a text") for text in fields[:2])
+                    yield ScoredPair(first, second, value, subset)
 
 
 class HubPairs:
@@ -133,7 +157,7 @@ class HubPairs:
         """Yield the pairs.
 
         Raises:
-            UserError: If the Hub cannot be reached and the data set is not in its cache.
+            UserError: If the Hub cannot be reached and the data set is not in its cache; if a record is no pair.
         """
         import datasets
 
@@ -143,8 +167,8 @@ class HubPairs:
             raise UserError(
                 f"cannot read {self._name} from the Hub ({type(error).__name__}); use eval=[sts] with local files"
             ) from error
-        for row in rows:
-            yield ScoredPair(row["sentence1"], row["sentence2"], float(row["score"]))
+        for number, record in enumerate(rows, 1):
+            yield _pair(record, f"{self._name}, record {number}")
 
 
 class PairSentences:
@@ -184,26 +208,49 @@ class JsonlStrings:
         return next((f"no file {path}" for path in self._paths if not path.is_file()), None)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the texts."""
+        """Yield the texts.
+
+        Raises:
+            UserError: If a line is no JSON, or a text is unreadable.
+        """
         for path in self._paths:
-            for line in _lines(path):
-                yield from _strings(json.loads(line))
+            for number, line in enumerate(read_lines(path), 1):
+                where = f"{path}, line {number}"
+                for text in _strings(parsed_json(line, where)) if line.strip() else ():
+                    yield check_readable(text, f"{where}: a text")
 
 
 def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 (any JSON)
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, dict | list):
+            waiting += [*(inner.values() if isinstance(inner, dict) else inner)][::-1]
 
 
-def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            stripped = line.rstrip("\r\n")
-            if stripped or keep_empty:
-                yield stripped
+def _pair(record: Record, where: str) -> ScoredPair:
+    """The pair of a record with columns `sentence1`, `sentence2` and `score`."""
+    columns = ("sentence1", "sentence2")
+    first, second = (readable_cell(record, column, where) for column in columns)
+    return ScoredPair(first, second, finite_number(cell(record, "score", where), f"{where}: 'score'"))
+
+
+def _scored(first: str, second: str, score: str, where: str) -> ScoredPair:
+    first, second = (check_readable(text, f"{where}: a text") for text in (first, second))
+    return ScoredPair(first, second, parsed_number(score, f"{where}: the score"))
+
+
+def _rows(path: Path, width: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """The cells of each line of a tab-separated file that is not empty, and the line's place."""
+    for number, line in enumerate(read_lines(path), 1):
+        if stripped := line.rstrip("\r\n"):
+            where, fields = f"{path}, line {number}", stripped.split("\t")
+            _check_width(fields, width, where)
+            yield where, fields
+
+
+def _check_width(fields: Sequence[str], width: int, where: str) -> None:
+    if len(fields) < width:
+        raise UserError(f"{where}: {len(fields)} columns parted by tabs, expected {width}")

@@ -1,12 +1,13 @@
 """Plain text from files, with evaluation sentences taken out."""
 
-import lzma
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.data.flaw import composed
+from sempa_lightning.data.lines import read_lines
 from sempa_lightning.errors import UserError
 
 _WORD = re.compile(r"[^\W_]+")
@@ -49,12 +50,12 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case: what is left without case, punctuation and spacing."""
-    return tuple(_WORD.findall(text.lower()))
+    """The words of a text in lower case and Unicode normalisation form C, without punctuation and spacing."""
+    return tuple(_WORD.findall(composed(text.lower())))
 
 
 class TextFiles:
-    """Documents of plain-text files (`.txt`, `.txt.xz`): blocks parted by an empty line.
+    """Documents of plain-text files (`.txt`, `.txt.xz`, `.txt.gz`): blocks parted by an empty line.
 
     Args:
         paths: Files to read, in order.
@@ -89,17 +90,12 @@ class TextFiles:
 
 def _documents(path: Path) -> Iterator[list[str]]:
     """Yield the paragraphs of each document."""
-    opener = lzma.open if path.suffix == ".xz" else open
     paragraphs: list[str] = []
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                if stripped := line.strip():
-                    paragraphs.append(stripped)
-                elif paragraphs:
-                    yield paragraphs
-                    paragraphs = []
-    except (UnicodeDecodeError, lzma.LZMAError) as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from error
+    for line in read_lines(path):
+        if stripped := line.strip():
+            paragraphs.append(stripped)
+        elif paragraphs:
+            yield paragraphs
+            paragraphs = []
     if paragraphs:
         yield paragraphs

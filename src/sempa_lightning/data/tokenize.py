@@ -20,6 +20,9 @@ from sempa_lightning.types import TokenizedRow
 
 _BATCH_ROWS = 1000
 
+MERGED = "prompt and completion merge into one token"
+"""Why a row is left out whose join differs at text and at token level."""
+
 
 @dataclass(frozen=True)
 class RowTokenizer:
@@ -81,7 +84,7 @@ class RowTokenizer:
             fit = [ids for ids in candidates if ids is not None]
             sentences = list(islice(read_out, number))
             if len(fit) < len(candidates):
-                self._leave_out(row, "prompt and completion merge into one token", dropped)
+                self._leave_out(row, MERGED, dropped)
             elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.max_length:
                 self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
             else:

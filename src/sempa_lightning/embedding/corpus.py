@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sempa_lightning.data.table import Table, cell
-from sempa_lightning.errors import UserError
+from sempa_lightning.data.table import Table, readable_cell
 
 
 class Survey(NamedTuple):
@@ -37,28 +36,20 @@ class Corpus:
         """Yield the texts in their order.
 
         Raises:
-            UserError: If the table cannot be read, or a cell holds no text.
+            UserError: If the table cannot be read, or a cell holds no text or an unreadable one.
         """
         for number, record in enumerate(self.table, 1):
-            where = f"{self.table.name}, record {number}"
-            text = cell(record, self.column, where)
-            if not isinstance(text, str):
-                raise UserError(f"{where}: {self.column!r} is {type(text).__name__}, not text")
-            yield text
+            yield readable_cell(record, self.column, f"{self.table.name}, record {number}")
 
     def survey(self) -> Survey:
         """Read all of it once: what is wrong in the last row is told before the first one is embedded.
 
         Raises:
-            UserError: If the table cannot be read, a cell holds no text, or a text cannot be written as UTF-8.
+            UserError: As `__iter__`.
         """
         digest, rows = hashlib.sha256(), 0
-        for rows, text in enumerate(self, 1):
-            try:
-                encoded = text.encode()
-            except UnicodeEncodeError as error:
-                where = f"{self.table.name}, record {rows}"
-                raise UserError(f"{where}: {self.column!r} holds half of a surrogate pair, which is no text") from error
+        for rows, text in enumerate(self, 1):  # noqa: B007 (read after the loop)
+            encoded = text.encode()
             digest.update(b"%d:" % len(encoded))
             digest.update(encoded)
         return Survey(rows, digest.hexdigest()[:32])

@@ -34,6 +34,9 @@ class BeforeAfter:
         samples: Which neighbours and paraphrases to draw.
         subject: What is measured; training changes its weights in place.
         console: Where progress and tables go.
+
+    Attributes:
+        failed: Errors of tasks that failed after training, by `after/<suite>/<task>`.
     """
 
     def __init__(self, suites: Suites, samples: SampleSpec, subject: Subject, console: Console) -> None:
@@ -42,10 +45,16 @@ class BeforeAfter:
         self._subject = subject
         self._console = console
         self._measured: dict[str, _Measured] = {}
+        self.failed: dict[str, str] = {}
 
     def measure(self, stage: str) -> None:
-        """Measure now, as stage `before` or `after`."""
-        tasks = run_tasks(self._tasks, self._subject, stage, self._console)
+        """Measure now, as stage `before` or `after`.
+
+        Raises:
+            UserError: If a task fails before training. After it, the weights are worth keeping: see `failed`.
+        """
+        failed = None if stage == "before" else self.failed
+        tasks = run_tasks(self._tasks, self._subject, stage, self._console, failed)
         self._measured[stage] = _Measured(tasks, draw_samples(self._subject, self._spec))
 
     @cached_property
@@ -57,9 +66,9 @@ class BeforeAfter:
         """For each suite its numbers, both stages, and the samples: what `eval/<suite>.json` holds."""
         suites: dict[str, dict[str, object]] = {}
         for stage, measured in self._measured.items():
-            for name, task in self._tasks.items():
+            for name, measurement in measured.tasks.items():
                 suite, _, member = name.partition("/")
-                suites.setdefault(suite, {})[f"{stage}/{member}"] = task.metrics(measured.tasks[name].items)
+                suites.setdefault(suite, {})[f"{stage}/{member}"] = self._tasks[name].metrics(measurement.items)
             suites.setdefault("samples", {})[stage] = measured.samples._asdict()
         return suites
 

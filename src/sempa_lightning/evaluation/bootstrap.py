@@ -1,5 +1,6 @@
 """Standard errors by resampling the items of a task."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,8 @@ def change_standard_errors(
 ) -> dict[str, float]:
     """Standard error of each metric's change, by a paired bootstrap over the items.
 
-    The same items are drawn for before and after, so that what they have in common cancels.
+    The same items are drawn for before and after, so that what they have in common cancels. A sample on which a metric
+    is not finite, such as one of equal pairs, is left out for that metric; a metric without two samples has no error.
 
     Args:
         metrics: Computes the numbers from (a sample of) the items.
@@ -28,5 +30,10 @@ def change_standard_errors(
         old = metrics({name: values[drawn] for name, values in before.items()})
         new = metrics({name: values[drawn] for name, values in after.items()})
         for name in old:
-            changes.setdefault(name, []).append(new[name] - old[name])
-    return {name: float(torch.tensor(values, dtype=torch.float64).std()) for name, values in changes.items()}
+            if math.isfinite(new[name] - old[name]):
+                changes.setdefault(name, []).append(new[name] - old[name])
+    return {
+        name: float(torch.tensor(values, dtype=torch.float64).std())
+        for name, values in changes.items()
+        if len(values) > 1
+    }

@@ -1,6 +1,5 @@
 """The checkpoints of a run while it trains."""
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from sempa_lightning.evaluation.queue import Queue
 from sempa_lightning.evaluation.runner import measure
 from sempa_lightning.evaluation.subjects import TrainedRun, read_checkpoint
 from sempa_lightning.evaluation.task import Subject
-from sempa_lightning.files import naming
+from sempa_lightning.files import naming, strict_json
 
 
 def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll: float, patience: float) -> None:
@@ -36,7 +35,7 @@ def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll
         with policy.lend("after") as subject:
             numbers = _numbers(queue, subject, console)
         with naming(path), path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, **numbers}) + "\n")
+            lines.write(strict_json({"step": step, **numbers}) + "\n")
         console.print(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
 
 

@@ -39,7 +39,7 @@ def _figure(
     before: Mapping[str, Measurement],
     after: Mapping[str, Measurement],
 ) -> Figure:
-    similarity = [name for name, (items, _) in before.items() if {"cosine", "gold"} <= items.keys()]
+    similarity = [name for name, (items, _) in before.items() if {"cosine", "gold"} <= items.keys() and name in after]
     figure = Figure(figsize=(4 * (2 + len(similarity)), 3.2), layout="constrained")
     axes = figure.subplots(1, 2 + len(similarity), squeeze=False)[0]
     _curve(axes[0], log, "train/loss")

@@ -1,10 +1,12 @@
 """Runs suites of tasks on a subject."""
 
+import math
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.escape import for_terminal
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.bootstrap import change_standard_errors
@@ -33,9 +35,17 @@ def available(suites: Suites, console: Console) -> dict[str, Task]:
 
 
 def measure(task: Task, subject: Subject, progress: Track, seed: int = 0) -> Measurement:
-    """Run a task; the model and the generators of random numbers are left as found (see `as_found`)."""
+    """Run a task; the model and the generators of random numbers are left as found (see `as_found`).
+
+    Raises:
+        UserError: If a metric of the task is not a finite number.
+    """
     with as_found(subject.model, seed):
-        return task.run(subject, progress)
+        measured = task.run(subject, progress)
+    for metric, value in task.metrics(measured.items).items():
+        if not math.isfinite(value):
+            raise UserError(f"{metric} is {value}: check the numbers of the task's data and the outputs of the model")
+    return measured
 
 
 def bars(console: Console) -> Progress:
@@ -48,10 +58,37 @@ def bars(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def run_tasks(tasks: Mapping[str, Task], subject: Subject, label: str, console: Console) -> dict[str, Measurement]:
-    """Measure a subject on all tasks, showing a progress bar for each."""
+def run_tasks(
+    tasks: Mapping[str, Task],
+    subject: Subject,
+    label: str,
+    console: Console,
+    failed: dict[str, str] | None = None,
+) -> dict[str, Measurement]:
+    """Measure a subject on all tasks, showing a progress bar for each.
+
+    Args:
+        tasks: Tasks by name.
+        subject: The subject.
+        label: Name of the subject.
+        console: Where the bars go.
+        failed: Receives the error of each task that fails, by `<label>/<name>`; such a task has no measurement. None
+            raises the first.
+
+    Raises:
+        UserError: If a task fails and `failed` is None.
+    """
+    measured: dict[str, Measurement] = {}
     with bars(console) as shown:
-        return {name: measure(task, subject, tracker(shown, f"{label}/{name}")) for name, task in tasks.items()}
+        for name, task in tasks.items():
+            key = f"{label}/{name}"
+            try:
+                measured[name] = measure(task, subject, tracker(shown, key))
+            except UserError as error:
+                if failed is None:
+                    raise UserError(f"{key}: {error}") from error
+                failed[key] = str(error)
+    return measured
 
 
 def tracker(shown: Progress, name: str) -> Track:

@@ -1,5 +1,6 @@
 """How embeddings agree with each other and with people."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,13 +25,18 @@ def cosine_matrix(
 
 
 def spearman(predicted: Float[Tensor, " pairs"], gold: Float[Tensor, " pairs"]) -> float:
-    """Spearman's rank correlation, -1 to 1; ties get their mean rank."""
-    return float(spearman_corrcoef(predicted.double(), gold.double()))
+    """Spearman's rank correlation, -1 to 1; ties get their mean rank. NaN where it is undefined (see `defined`)."""
+    return float(spearman_corrcoef(predicted.double(), gold.double())) if defined(predicted, gold) else math.nan
 
 
 def pearson(predicted: Float[Tensor, " pairs"], gold: Float[Tensor, " pairs"]) -> float:
-    """Pearson's correlation, -1 to 1."""
-    return float(pearson_corrcoef(predicted.double(), gold.double()))
+    """Pearson's correlation, -1 to 1. NaN where it is undefined (see `defined`)."""
+    return float(pearson_corrcoef(predicted.double(), gold.double())) if defined(predicted, gold) else math.nan
+
+
+def defined(predicted: Float[Tensor, " pairs"], gold: Float[Tensor, " pairs"]) -> bool:
+    """Check that a correlation exists: all values are finite, and on neither side are all of them equal."""
+    return all(bool(values.isfinite().all()) and _varies(values) for values in (predicted, gold))
 
 
 def subset_means(
@@ -53,4 +59,4 @@ def subset_means(
 
 
 def _varies(values: Float[Tensor, " pairs"]) -> bool:
-    return bool((values != values[0]).any())
+    return bool((values != values[:1]).any())

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import evaluating
 from sempa_lightning.models.embedding_cache import EmbeddingCache
 from sempa_lightning.models.forward import check_causal
@@ -82,7 +83,7 @@ class Embedder:
 
         Raises:
             UserError: If the readout does not fit the model: no such layer, or a template longer than its context; or
-                if the model is not causal.
+                if the model is not causal or a vector is not finite.
         """
         check_causal(self._model)
         distinct = list(dict.fromkeys(sentences))
@@ -92,6 +93,7 @@ class Embedder:
             for batch, (reading, _) in zip(progress([batch for _, batch in work]), work, strict=True):
                 reading.read(batch)
         vectors = torch.stack([reading.vectors() for reading in readings]).mean(0)
+        _check_finite(vectors, distinct)
         place = {sentence: index for index, sentence in enumerate(distinct)}
         truncated = sum(any(reading.truncated(sentence) for reading in readings) for sentence in sentences)
         return Embedded(vectors[[place[sentence] for sentence in sentences]], truncated)
@@ -101,3 +103,11 @@ class Embedder:
         tokenizers = [prompt_tokenizer(self._model, self._tokenizer, part) for part in self._readout.parts]
         prompts = zip(*(tokenize(sentences) for tokenize in tokenizers), strict=True)
         return sum(any(prompt.truncated for prompt in of_one) for of_one in prompts)
+
+
+def _check_finite(vectors: Float[Tensor, "sentences width"], sentences: Sequence[str]) -> None:
+    if not (finite := vectors.isfinite().all(1)).all():
+        sentence = sentences[int(finite.long().argmin())]
+        raise UserError(
+            f"the embedding of {sentence[:60]!r} is not finite: set model.dtype=float32, or check the weights"
+        )

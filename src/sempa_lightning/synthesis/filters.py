@@ -6,7 +6,7 @@ A check is any function of a `Draft` that says whether it is to be rejected.
 import re
 from collections import Counter
 
-from sempa_lightning.data.clean import flaw
+from sempa_lightning.data.flaw import flaw
 from sempa_lightning.synthesis.draft import Draft
 from sempa_lightning.synthesis.language import changes_language
 

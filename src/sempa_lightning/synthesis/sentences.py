@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from sempa_lightning.assets import local_path
 from sempa_lightning.data.cache import content_hash
-from sempa_lightning.data.clean import flaw
-from sempa_lightning.data.table import SUFFIXES, FileTable, HubTable, Table
+from sempa_lightning.data.flaw import flaw
+from sempa_lightning.data.table import Table, named_table, text_cell
 from sempa_lightning.errors import UserError
 
 
@@ -39,7 +38,7 @@ class Sentences:
         return {**asdict(self), "texts": len(self.texts), "fingerprint": self.fingerprint}
 
 
-def sentence_table(source: str | None, split: str, revision: str | None) -> Table:
+def sentence_table(source: object, split: str, revision: str | None) -> Table:
     """Find the table that holds the sentences.
 
     Args:
@@ -52,18 +51,13 @@ def sentence_table(source: str | None, split: str, revision: str | None) -> Tabl
     """
     if source is None:
         raise UserError("which sentences? sentences=<.txt, .jsonl, .csv, .tsv or .parquet file, or a Hub data set>")
-    path = local_path(source)
-    is_file = path.exists() or path.suffix in SUFFIXES or source.startswith(("/", ".", "~", "pkg://"))
-    table = FileTable(source) if is_file else HubTable(source, revision, split)
-    if table.missing:
-        raise UserError(f"{table.missing}: sentences=<file> names the file to read")
-    return table
+    return named_table("sentences", source, split, revision)
 
 
 def read_sentences(table: Table, column: str, limit: int | None) -> Sentences:
     """Read the distinct sentences of a column, white space at both ends stripped.
 
-    Left out and counted are texts that training would leave out, too (see `flaw`), and repeated ones.
+    Texts that training would leave out (see `flaw`) and repeated ones are left out and counted.
 
     Args:
         table: The records.
@@ -80,7 +74,7 @@ def read_sentences(table: Table, column: str, limit: int | None) -> Sentences:
         nonlocal read
         seen = set[str]()
         for read, record in enumerate(table, 1):
-            text = _text(record, column, f"{table.name}, record {read}")
+            text = text_cell(record, column, f"{table.name}, record {read}").strip()
             reason = flaw(text) or ("repeated" if text in seen else None)
             if reason is None:
                 seen.add(text)
@@ -92,12 +86,3 @@ def read_sentences(table: Table, column: str, limit: int | None) -> Sentences:
     if not texts:
         raise UserError(f"{table.name} holds no sentence in column {column!r}: {read} records, {dict(left_out)}")
     return Sentences(texts, table.name, read, dict(left_out))
-
-
-def _text(record: dict[str, Any], column: str, where: str) -> str:
-    if column not in record:
-        raise UserError(f"{where} has no column {column!r}; it has {', '.join(map(repr, record))}: set column=<one>")
-    text = record[column]
-    if not isinstance(text, str):
-        raise UserError(f"{where}: {column!r} is {type(text).__name__}, not text")
-    return text.strip()

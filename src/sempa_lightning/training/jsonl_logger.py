@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sempa_lightning.files import flush, naming, replacing
+from sempa_lightning.files import flush, naming, replacing, strict_json
 
 
 class JsonlLogger(Logger):
@@ -36,7 +36,7 @@ class JsonlLogger(Logger):
         """Append one line."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self._path), self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            lines.write(strict_json({"step": step, **metrics}) + "\n")
 
     @rank_zero_only
     def save(self) -> None:

@@ -24,9 +24,12 @@ def test_white_space_is_stripped():
         (" \n", "empty"),
         ("nan", "is nan"),
         (" NaN ", "is nan"),
-        ("a\x00b", "has control characters"),
+        ("a\x00b", "has NUL characters"),
         ("a\x1b[0m", "has control characters"),
-        ("half \ud83d", "has control characters"),
+        ("half \ud83d", "has half of a surrogate pair"),
+        ("long" * 250_001, "has more than 1,000,000 characters"),
+        ("\u200b\u2060\ufeff \u3164", "empty"),
+        ("\u00ad\ufe0f", "empty"),
     ],
 )
 def test_unusable_text(text, flaw):
@@ -47,6 +50,21 @@ def test_rejected_equal_to_a_chosen_or_repeated():
     rows, dropped = cleaned(Row("a", ("b", "c"), ("d", "c ", "d", "e", " b", "d")))
     assert rows == [Row("a", ("b", "c"), ("d", "e"))]
     assert dropped == {"rejected candidate: equal to a chosen": 2, "rejected candidate: repeated": 2}
+
+
+def test_texts_are_equal_in_any_unicode_form():
+    composed, parted = "Caf\u00e9.", "Cafe\u0301."
+    rows, dropped = cleaned(
+        Row("a", (composed, parted), (parted, "d", f"{parted} Yes.", f"{composed} Yes.")), Row("a", (parted,), ("d",))
+    )
+    assert rows == [Row("a", (composed,), ("d", f"{parted} Yes.")), Row("a", (parted,), ("d",))]
+    assert dropped == {"rejected candidate: equal to a chosen": 1, "rejected candidate: repeated": 1}
+    assert cleaned(Row("a", (composed,), ("d",)), Row("a", (parted,), ("d",)))[1] == {"duplicate row": 1}
+
+
+def test_a_row_with_a_flaw_of_its_source_is_counted_by_it():
+    good = Row("a", ("b",), ("c",))
+    assert cleaned(Row("a", ("b",), ("", "c"), flaw="several turns"), good) == ([good], {"several turns": 1})
 
 
 def test_the_anchor_may_be_rejected():

@@ -9,6 +9,7 @@ from sempa_lightning.data import hard_negatives
 from sempa_lightning.data.hard_negatives import (
     Embedded,
     Window,
+    chosen_words,
     distinct_sentences,
     mined_rows,
     own_sentences,
@@ -52,7 +53,7 @@ EMBEDDED = Embedded.of(DEGREES, encode, torch.device("cpu"))
 
 
 def mine(*rows, window=PERCENT, number=2, given=False, pool=POOL):
-    return mined_rows(rows, pool, EMBEDDED, window, number, given=given)
+    return mined_rows(rows, pool, EMBEDDED, window, number, chosen=chosen_words(rows), given=given)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +108,20 @@ def test_rows_without_negatives_are_counted():
 
 def test_what_is_chosen_for_the_same_anchor_elsewhere_is_no_negative():
     rows = [Row("anchor", ("positive",), ()), Row("Anchor.", ("Hard",), ("mid",)), Row("far", ("back",), ("edge",))]
-    assert own_sentences(rows, POOL, with_rejected=False) == [
+    assert own_sentences(rows, POOL, chosen_words(rows), with_rejected=False) == [
         [POOL.index(name) for name in names]
         for names in (["Anchor!", "hard", "positive"], ["Anchor!", "hard", "positive"], ["back", "far"])
     ]
-    assert own_sentences(rows, POOL, with_rejected=True)[2] == [POOL.index(name) for name in ("back", "edge", "far")]
+    assert own_sentences(rows, POOL, chosen_words(rows), with_rejected=True)[2] == [
+        POOL.index(name) for name in ("back", "edge", "far")
+    ]
+
+
+def test_what_another_part_chooses_for_the_anchor_is_no_negative():
+    train, dev = Row("Anchor!", ("hard",), ()), Row("anchor", ("positive",), ())
+    mined = mined_rows([dev], POOL, EMBEDDED, PERCENT, 1, chosen=chosen_words([train, dev]), given=False)
+    assert mined.rows[0].row.rejected == ("mid",)
+    assert mine(dev, number=1).rows[0].row.rejected == ("hard",), "which is nearer"
 
 
 def test_the_pool_holds_each_sentence_once():

@@ -45,7 +45,7 @@ def test_mr_is_read_in_the_encoding_it_was_written_in(data_dir):
     texts = [row.texts[0] for row in SentEvalFile(path, WINDOWS)]
     assert any("the action clichés just pile up ." in text for text in texts)
     assert any("hmmm…might i suggest" in text for text in texts)
-    with pytest.raises(UserError, match=r"rt-polarity.all is not utf-8.* text"):
+    with pytest.raises(UserError, match=r"rt-polarity.all, line [0-9]+: not UTF-8 text .*encoding"):
         list(SentEvalFile(path))
 
 

@@ -62,7 +62,9 @@ def test_path_inside_the_package():
 
 def test_missing_file(tmp_path):
     assert "no file" in (FileTable(str(tmp_path / "none.csv")).missing or "")
-    assert "none.csv; give data.path=<a .csv, .tsv, .jsonl, .parquet, .txt file>" in message(tmp_path / "none.csv")
+    assert "none.csv; give data.path=<a .csv, .tsv, .jsonl, .parquet, .txt, .json file>" in message(
+        tmp_path / "none.csv"
+    )
     assert "no data file is named; give data.path=" in message(None)
 
 

@@ -52,7 +52,12 @@ def test_another_corpus_has_another_fingerprint(tmp_path, other):
         ({"text": 3}, "record 2: 'text' is int, not text"),
         ({"text": None}, "record 2: 'text' is NoneType, not text"),
         ({"texts": "a"}, "record 2 has no column 'text'; it has 'texts'"),
-        ({"text": "\ud83d"}, "record 2: 'text' holds half of a surrogate pair, which is no text"),
+        ({"text": "\ud83d"}, "record 2: 'text' has half of a surrogate pair. Mend the text or remove it."),
+        ({"text": "a\0b"}, "record 2: 'text' has NUL characters. Mend the text or remove it."),
+        (
+            {"text": "a" * 1_000_001},
+            "record 2: 'text' has more than 1,000,000 characters. Mend the text or remove it.",
+        ),
     ],
 )
 def test_what_is_no_text_is_named(tmp_path, record, expected):

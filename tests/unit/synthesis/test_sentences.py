@@ -57,8 +57,8 @@ def test_the_first_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "column", "complaint"),
     [
-        ("gone.txt", None, "text", "no file {path}: sentences=<file>"),
-        ("folder.txt", "folder", "text", "{path} is a folder, not a file: sentences=<file>"),
+        ("gone.txt", None, "text", "sentences: no file {path}. Name a"),
+        ("folder.txt", "folder", "text", "sentences: {path} is a folder, not a file"),
         ("empty.txt", "", "text", "{path} is empty: it holds no record"),
         ("blank.txt", " \n\n", "text", "{path} is empty: it holds no record"),
         ("kind.pdf", "x", "text", "{path}: unknown kind of file; give one of .csv, .tsv, .jsonl, .parquet, .txt"),

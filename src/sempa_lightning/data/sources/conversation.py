@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from sempa_lightning.errors import UserError
 
+SEVERAL_TURNS = "several turns: the prompt holds one question, without what was said before it"
+"""Why a row of a dialogue is dropped: its context would be lost."""
+
 
 class Turn(NamedTuple):
     """What one side says."""
@@ -13,7 +16,7 @@ class Turn(NamedTuple):
 
 
 def conversation(value: Any, where: str) -> list[Turn]:  # noqa: ANN401 (any cell)
-    """Read the turns; `where` names the record and the column.
+    """Read the turns; `where` names the record and the column. A missing text is an empty one.
 
     Raises:
         UserError: If this is no list of messages with a role and a text.
@@ -21,7 +24,7 @@ def conversation(value: Any, where: str) -> list[Turn]:  # noqa: ANN401 (any cel
     messages = value if isinstance(value, list) else [value]
     if not all(_is_message(message) for message in messages):
         raise UserError(f'{where} is no list of {{"role": …, "content": <text>}} messages')
-    return [Turn(message["role"], message["content"]) for message in messages]
+    return [Turn(message["role"], message["content"] or "") for message in messages]
 
 
 def split_reply(turns: list[Turn], where: str) -> tuple[list[Turn], str]:
@@ -35,19 +38,37 @@ def split_reply(turns: list[Turn], where: str) -> tuple[list[Turn], str]:
     return turns[:-1], turns[-1].content
 
 
-def last_user_turn(turns: list[Turn], where: str) -> str:
-    """Find what the user said last.
+class Question(NamedTuple):
+    """What a reply answers.
+
+    Attributes:
+        text: The last turn of the user.
+        flaw: Why it is not the whole question, None if it is.
+    """
+
+    text: str
+    flaw: str | None
+
+
+def question(turns: list[Turn], where: str) -> Question:
+    """Find what the user said last. It is not the whole question where the dialogue has earlier turns.
+
+    A system turn is none of them: `prompt.system` takes its place.
 
     Raises:
         UserError: If the user says nothing.
     """
-    for turn in reversed(turns):
-        if turn.role == "user":
-            return turn.content
-    raise UserError(f"{where} has no turn of the user")
+    said = [turn for turn in turns if turn.role != "system"]
+    asked = [turn for turn in said if turn.role == "user"]
+    if not asked:
+        raise UserError(f"{where} has no turn of the user")
+    return Question(asked[-1].content, SEVERAL_TURNS if len(said) > 1 else None)
 
 
 def _is_message(message: object) -> bool:
     return (
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        isinstance(message, dict)
+        and isinstance(message.get("role"), str)
+        and "content" in message
+        and isinstance(message["content"], str | None)
     )

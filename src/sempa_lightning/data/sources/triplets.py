@@ -2,8 +2,7 @@
 
 from sempa_lightning.data.rows import Row
 from sempa_lightning.data.sources.table_rows import TableRows
-from sempa_lightning.data.table import Record, Table, cell, texts
-from sempa_lightning.errors import UserError
+from sempa_lightning.data.table import Record, Table, text_cell, texts
 
 
 class Triplets(TableRows):
@@ -23,8 +22,6 @@ class Triplets(TableRows):
         self._rejected = rejected
 
     def _row(self, record: Record, where: str) -> Row:
-        anchor = cell(record, self._anchor, where)
-        if not isinstance(anchor, str):
-            raise UserError(f"{where}: {self._anchor!r} is {type(anchor).__name__}, not text")
+        anchor = text_cell(record, self._anchor, where)
         rejected = () if self._rejected is None else texts(record, self._rejected, where)
         return Row(anchor, texts(record, self._chosen, where), rejected)

@@ -5,9 +5,9 @@ from os.path import commonprefix
 from typing import Any
 
 from sempa_lightning.data.rows import Row
-from sempa_lightning.data.sources.conversation import Turn, conversation, last_user_turn, split_reply
+from sempa_lightning.data.sources.conversation import Question, Turn, conversation, question, split_reply
 from sempa_lightning.data.sources.table_rows import TableRows
-from sempa_lightning.data.table import Record, cell
+from sempa_lightning.data.table import Record, cell, is_missing, text_cell
 from sempa_lightning.errors import UserError
 
 _LAST_WORD = re.compile(r"(\A|\s+)\S*\Z")
@@ -17,49 +17,60 @@ class TrlPreferences(TableRows):
     """Rows from `prompt`, `chosen` and `rejected`, as TRL's DPO trainer reads them.
 
     Plain text or conversations; `prompt` may be absent, and is then what `chosen` and `rejected` have in
-    common at their beginning. The anchor is the plain prompt, or the last turn of the user; it holds the
-    whole instruction, so it goes with the prompt `verbatim`. Earlier turns and a system turn are not read.
+    common at their beginning. The anchor is the plain prompt, or the turn of the user; it holds the
+    whole instruction, so it goes with the prompt `verbatim`. A system turn is not read. A dialogue of several turns has
+    a flaw (see `question`).
 
     Args:
         table: The records.
     """
 
     def _row(self, record: Record, where: str) -> Row:
-        chosen, rejected = cell(record, "chosen", where), cell(record, "rejected", where)
-        if isinstance(chosen, str) and isinstance(rejected, str):
-            return _plain(record, chosen, rejected, where)
-        return _conversational(record, where)
+        for column in ("chosen", "rejected"):
+            value = cell(record, column, where)
+            if not (isinstance(value, str | list | dict) or is_missing(value)):
+                raise UserError(f"{where}: {column!r} is {type(value).__name__}, neither text nor a list of messages")
+        if any(isinstance(record[column], list | dict) for column in ("chosen", "rejected")):
+            return _conversational(record, where)
+        return _plain(record, text_cell(record, "chosen", where), text_cell(record, "rejected", where), where)
 
 
 def _plain(record: Record, chosen: str, rejected: str, where: str) -> Row:
-    prompt = record.get("prompt")
-    if prompt is None:
+    if "prompt" in record:
+        asked = _asked(record["prompt"], where)
+    else:
         # TRL cuts between characters; here a word that both begin alike belongs to the completions whole.
         common = commonprefix([chosen, rejected])  # noqa: RUF071 (characters are meant)
-        prompt = _LAST_WORD.sub("", common)
-        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-    return Row(_anchor(prompt, where), (chosen,), (rejected,))
+        asked = Question(_LAST_WORD.sub("", common), None)
+        chosen, rejected = chosen[len(asked.text) :], rejected[len(asked.text) :]
+    return Row(asked.text, (chosen,), (rejected,), asked.flaw)
 
 
 def _conversational(record: Record, where: str) -> Row:
-    before, chosen = _reply(record, "chosen", where)
-    other, rejected = _reply(record, "rejected", where)
-    if before != other:
+    replies = {
+        column: _reply(record[column], f"{where}: {column!r}")
+        for column in ("chosen", "rejected")
+        if not is_missing(record[column])
+    }
+    befores = [before for before, _ in replies.values()]
+    if befores[0] != befores[-1]:
         raise UserError(f"{where}: 'chosen' and 'rejected' differ before their last turn")
-    if before:
-        anchor = last_user_turn(before, f"{where}: 'chosen'")
+    if befores[0]:
+        asked = question(befores[0], f"{where}: {next(iter(replies))!r}")
     else:
-        anchor = _anchor(cell(record, "prompt", where), where)
-    return Row(anchor, (chosen,), (rejected,))
+        asked = _asked(cell(record, "prompt", where), where)
+    chosen, rejected = (replies[column][1] if column in replies else "" for column in ("chosen", "rejected"))
+    return Row(asked.text, (chosen,), (rejected,), asked.flaw)
 
 
-def _reply(record: Record, column: str, where: str) -> tuple[list[Turn], str]:
-    where = f"{where}: {column!r}"
-    return split_reply(conversation(record[column], where), where)
+def _reply(value: Any, where: str) -> tuple[list[Turn], str]:  # noqa: ANN401 (any cell)
+    return split_reply(conversation(value, where), where)
 
 
-def _anchor(prompt: Any, where: str) -> str:  # noqa: ANN401 (any cell)
+def _asked(prompt: Any, where: str) -> Question:  # noqa: ANN401 (any cell)
+    if is_missing(prompt):
+        return Question("", None)
     if isinstance(prompt, str):
-        return prompt
+        return Question(prompt, None)
     where = f"{where}: 'prompt'"
-    return last_user_turn(conversation(prompt, where), where)
+    return question(conversation(prompt, where), where)

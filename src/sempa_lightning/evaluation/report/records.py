@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from typing import Any
 
 from sempa_lightning.escape import for_csv
 from sempa_lightning.evaluation.report.document import Report
 from sempa_lightning.evaluation.report.table import Cell, Table
+from sempa_lightning.files import strict_json
 
 _HEADER = ("table", "group", "row", "column", "text", "value", "error", "low", "high")
 
@@ -40,7 +40,7 @@ def json_text(report: Report) -> str:
         for said in statements
     ]
     content = {"title": report.title, "claims": claims, "tables": [_table(table) for table in report.tables]}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = strict_json(content, indent=1, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate stays the escape that it was
 
 

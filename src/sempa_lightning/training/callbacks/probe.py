@@ -37,10 +37,18 @@ class Probe(Callback):
         self._subject = subject
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Run the tasks and log their numbers."""
+        """Run the tasks and log their numbers.
+
+        Raises:
+            UserError: If a task fails.
+        """
         assert self._subject is not None, "watch() comes first"
         for name, task in self._tasks.items():
-            for metric, value in task.metrics(measure(task, self._subject, iter).items).items():
+            try:
+                measured = measure(task, self._subject, iter)
+            except UserError as error:
+                raise UserError(f"eval/{name}: {error}") from error
+            for metric, value in task.metrics(measured.items).items():
                 pl_module.log(f"eval/{name}/{metric}", value, prog_bar=metric == "spearman")
 
 

@@ -1,6 +1,8 @@
 """Laws of the split: every row in one part, whatever its neighbours and its place."""
 
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -67,8 +69,34 @@ def test_half_a_surrogate_pair_has_a_part_too():
 
 
 def test_an_empty_part_is_an_error():
-    with pytest.raises(UserError, match=r"none of 1 rows falls into the dev part \(fractions dev=0.0, test=0.0\)"):
-        list(AnchorSplit(Listed(ROWS[:1]), "dev", dev=0.0, test=0.0))
+    expected = (
+        r"data.train.dev=0.001, data.train.test=0: none of 2 rows with 1 distinct anchors falls into the dev part"
+    )
+    with pytest.raises(UserError, match=expected):
+        list(AnchorSplit(Listed(ROWS[:2]), "dev", dev=0.001, test=0.0))
+
+
+def test_rows_that_cannot_be_used_are_counted_once_and_named_where_a_part_is_empty():
+    flawed = [Row("a", ("b",), ("c",), flaw="several turns")] * 3
+    assert [len(rows) for rows in parts([*ROWS[:400], *flawed]).values()] == [
+        len(rows) + 3 * (part == "train") for part, rows in parts(ROWS[:400]).items()
+    ]
+    with pytest.raises(UserError, match="0 distinct anchors falls into the dev part, 3 dropped: several turns"):
+        list(AnchorSplit(Listed(flawed), "dev", dev=0.1, test=0.2))
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_a_part_that_holds_no_row_out_is_refused_by_its_key(part):
+    AnchorSplit(Listed(ROWS), "train", dev=0.0, test=0.0)
+    with pytest.raises(UserError, match=f"data.train.{part}=0: no row is held out.*Set data.train.{part} above 0"):
+        AnchorSplit(Listed(ROWS), part, dev=0.0, test=0.0)
+
+
+def test_the_unicode_form_of_an_anchor_does_not_change_its_part():
+    rows = [Row(f"caf\u00e9 {number}", ("b",), ("c",)) for number in range(200)]
+    other = [replace(row, anchor=unicodedata.normalize("NFD", row.anchor)) for row in rows]
+    assert [len(found) for found in parts(other).values()] == [len(found) for found in parts(rows).values()]
+    assert [row.anchor[-2:] for row in parts(other)["dev"]] == [row.anchor[-2:] for row in parts(rows)["dev"]]
 
 
 @pytest.mark.parametrize(("dev", "test"), [(-0.1, 0.5), (0.5, 0.5), (0.0, 1.5)])

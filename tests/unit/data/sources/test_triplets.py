@@ -1,6 +1,7 @@
 """Triplets in the peers' files, and records that are none."""
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,11 +68,9 @@ def test_demonstration_file():
     [
         ({"a": "x", "c": "y"}, r"record 2 has no column 'r'; it has 'a', 'c'"),
         ({"a": 3, "c": "y", "r": "z"}, "record 2: 'a' is int, not text"),
-        ({"a": None, "c": "y", "r": "z"}, "record 2: 'a' is NoneType, not text"),
         ({"a": ["x"], "c": "y", "r": "z"}, "record 2: 'a' is list, not text"),
         ({"a": "x", "c": {"text": "y"}, "r": "z"}, "record 2: 'c' is neither text nor a list of texts"),
-        ({"a": "x", "c": "y", "r": [float("nan")]}, "record 2: 'r' is neither text nor a list of texts"),
-        ({"a": "x", "c": "y", "r": None}, "record 2: 'r' is neither text nor a list of texts"),
+        ({"a": "x", "c": "y", "r": [1.5]}, "record 2: 'r' is neither text nor a list of texts"),
     ],
 )
 def test_record_that_is_no_triplet(tmp_path, record, complaint):
@@ -79,6 +78,22 @@ def test_record_that_is_no_triplet(tmp_path, record, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         list(Triplets(table, anchor="a", chosen="c", rejected="r"))
     assert table.name in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_missing_value_is_an_empty_text(tmp_path, suffix):
+    records = [{"a": None, "c": "y", "r": ["z"]}, {"a": "x", "c": None, "r": None}, {"a": "x", "c": "y", "r": [None]}]
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        path.write_text(
+            "".join(json.dumps(record) + "\n" for record in [*records, {"a": math.nan, "c": "y", "r": "z"}])
+        )
+    expected = [Row("", ("y",), ("z",)), Row("x", ("",), ("",)), Row("x", ("y",), ("",)), Row("", ("y",), ("z",))]
+    rows = list(Triplets(FileTable(str(path)), anchor="a", chosen="c", rejected="r"))
+    assert rows == expected[: len(rows)]
+    assert len(rows) == (3 if suffix == "parquet" else 4)
 
 
 def test_missing_file_is_told_before_reading(tmp_path):

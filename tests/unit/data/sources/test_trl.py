@@ -1,12 +1,15 @@
 """The formats of TRL's documentation, and what TRL itself makes of them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from trl import extract_prompt
 
+from sempa_lightning.data.clean import clean
 from sempa_lightning.data.rows import Row
+from sempa_lightning.data.sources.conversation import SEVERAL_TURNS
 from sempa_lightning.data.sources.trl import TrlPreferences
 from sempa_lightning.data.table import FileTable
 from sempa_lightning.errors import UserError
@@ -88,10 +91,33 @@ def test_plain_prompt_beside_whole_conversations(tmp_path):
     assert list(source(tmp_path, record)) == [SKY]
 
 
-def test_the_last_of_several_turns_is_the_anchor(tmp_path):
+def test_a_dialogue_of_several_turns_is_dropped_and_counted(tmp_path):
     turns = [user("Hi"), assistant("Hello."), user("What color is the sky?")]
-    record = {"chosen": [*turns, assistant("It is blue.")], "rejected": [*turns, assistant("It is green.")]}
-    assert list(source(tmp_path, record)) == [SKY]
+    whole = {"chosen": [*turns, assistant("It is blue.")], "rejected": [*turns, assistant("It is green.")]}
+    parted = {"prompt": turns, "chosen": [assistant("It is blue.")], "rejected": [assistant("It is green.")]}
+    plain = {"prompt": turns, "chosen": "It is blue.", "rejected": "It is green."}
+    good = {"prompt": turns[-1:], "chosen": "It is blue.", "rejected": "It is green."}
+    dropped: Counter[str] = Counter()
+    assert list(clean(source(tmp_path, whole, parted, plain, good), dropped)) == [SKY]
+    assert dropped == {SEVERAL_TURNS: 3}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": None, "chosen": "It is blue.", "rejected": "It is green."}, "anchor empty"),
+        ({"prompt": "a", "chosen": None, "rejected": "It is green."}, "chosen empty"),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, "no usable rejected"),
+        ({"prompt": [user("a")], "chosen": None, "rejected": [assistant("c")]}, "chosen empty"),
+        ({"prompt": [user("a")], "chosen": [assistant("b")], "rejected": None}, "no usable rejected"),
+        ({"prompt": [user(None)], "chosen": [assistant("b")], "rejected": [assistant("c")]}, "anchor empty"),
+    ],
+)
+def test_a_null_counts_as_an_empty_text(tmp_path, record, reason):
+    good = {"prompt": [user("What color is the sky?")], "chosen": "It is blue.", "rejected": "It is green."}
+    dropped: Counter[str] = Counter()
+    assert list(clean(source(tmp_path, record, good), dropped)) == [SKY]
+    assert dropped[reason] == 1
 
 
 def test_equal_replies_become_a_row_for_cleaning_to_count(tmp_path):
@@ -103,7 +129,10 @@ def test_equal_replies_become_a_row_for_cleaning_to_count(tmp_path):
     ("record", "complaint"),
     [
         ({"prompt": "a", "chosen": "b"}, "record 1 has no column 'rejected'; it has 'prompt', 'chosen'"),
-        ({"prompt": "a", "chosen": "b", "rejected": 3}, "record 1: 'chosen' is no list of"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": 3},
+            "record 1: 'rejected' is int, neither text nor a list of messages",
+        ),
         ({"prompt": 3, "chosen": "b", "rejected": "c"}, "record 1: 'prompt' is no list of"),
         ({"chosen": [assistant("b")], "rejected": [assistant("c")]}, "record 1 has no column 'prompt'"),
         (
