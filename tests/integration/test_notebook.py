@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -12,7 +14,7 @@ import sempa_lightning
 from sempa_lightning.entry import conf_dir
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.embedder import Embedder
-from sempa_lightning.notebook import SEMPA_PROMPT, SEMPA_READOUT, load
+from sempa_lightning.notebook import SEMPA_PROMPT, SEMPA_READOUT, _listed, load
 
 SENTENCES = [
     "The old bridge was closed.",
@@ -118,12 +120,52 @@ def test_a_part_that_cannot_be_built_is_named(write_run):
         load(run.path)
 
 
-@pytest.mark.parametrize("refused", ["one string", []])
-def test_anything_but_a_list_of_sentences_is_refused(write_run, refused):
+def test_anything_but_a_list_of_sentences_is_refused(write_run):
     model = load(write_run().path, device="cpu")
     for method in (model.encode, model.generate, model.paraphrase):
-        with pytest.raises(UserError, match="a list with at least one sentence"):
-            method(refused)
+        for refused in ("one string", []):
+            with pytest.raises(UserError, match="give a list of"):
+                method(refused)
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        tuple(SENTENCES),
+        np.array(SENTENCES),
+        np.array(SENTENCES, dtype=object),
+        pd.Series(SENTENCES, index=[5, 3, 3]),
+        pd.Series(SENTENCES, dtype="string"),
+        (sentence for sentence in SENTENCES),
+    ],
+    ids=lambda sentences: type(sentences).__name__,
+)
+def test_any_sequence_of_texts_is_listed_in_its_order(sentences):
+    listed = _listed(sentences)
+    assert listed == SENTENCES
+    assert {type(text) for text in listed} == {str}
+
+
+@pytest.mark.parametrize(
+    ("sentences", "expected"),
+    [
+        (["a", None], "text 1 is None, not a text"),
+        ([3], "text 0 is 3, not a text"),
+        (pd.Series(["a", None]), "text 1 is nan, not a text"),
+        (["a", "half \ud83d"], "text 1 has half of a surrogate pair"),
+        (5, "expected a list of texts, found int"),
+        (b"bytes", "expected a list of texts, found bytes"),
+        ({"a": "b"}, "expected a list of texts, found dict"),
+        ({"a", "b"}, "expected a list of texts, found set"),
+        (np.array("one"), "expected a list of texts, found ndarray"),
+        (np.array([["a"]]), "expected a list of texts, found ndarray"),
+        (pd.DataFrame({"a": ["b"]}), "expected a list of texts, found DataFrame"),
+        (np.array([]), "the list of texts is empty"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_named(sentences, expected):
+    with pytest.raises(UserError, match=expected):
+        _listed(sentences)
 
 
 def test_the_package_itself_imports_nothing_heavy():

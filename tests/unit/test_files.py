@@ -1,10 +1,15 @@
 import errno
+import json
+import math
 import resource
 
 import pytest
 import torch
 
-from sempa_lightning.files import naming
+from sempa_lightning.artifacts import RunDir
+from sempa_lightning.errors import UserError
+from sempa_lightning.files import naming, read_object, with_nonfinite, write_json
+from sempa_lightning.training.jsonl_logger import JsonlLogger
 
 
 @pytest.mark.parametrize("write", ["weights", "tokenizer"])
@@ -23,3 +28,34 @@ def test_no_room_is_an_error_of_the_system_to_every_writer(tmp_path, tiny_tokeni
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (told.value.errno, told.value.filename) == (errno.EFBIG, str(tmp_path / "adapter"))
+
+
+def test_json_is_strict_and_numbers_come_back(tmp_path):
+    """JSON has no NaN: other readers refuse a bare one."""
+    numbers = {"a": 1.5, "nan": math.nan, "up": math.inf, "down": -math.inf, "none": None, "text": "a"}
+    write_json(tmp_path / "a.json", numbers | {"inner": [(math.nan, 1), {"b": math.inf}]})
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert found["inner"] == [["NaN", 1], {"b": "Infinity"}]
+    back = with_nonfinite(found)
+    assert math.isnan(back.pop("nan"))
+    assert {key: back[key] for key in back if key != "inner"} == {k: v for k, v in numbers.items() if k != "nan"}
+
+
+def test_a_summary_keeps_what_is_infinite(tmp_path):
+    run = RunDir(tmp_path)
+    write_json(run.summary, {"train/best": -math.inf, "train/steps": 3.0})
+    assert run.read_summary() == {"train/best": -math.inf, "train/steps": 3.0}
+    JsonlLogger(str(run.metrics)).log_metrics({"train/grad_norm": math.inf}, step=2)
+    assert run.read_metrics() == [{"step": 2, "train/grad_norm": math.inf}]
+    run.summary.write_text('{"a": NaN, "b": -Infinity}')
+    assert run.read_summary()["b"] == -math.inf, "as folders of earlier versions have it"
+
+
+def test_json_that_is_nested_too_deeply_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=r"a\.json is no JSON"):
+        read_object(tmp_path / "a.json")

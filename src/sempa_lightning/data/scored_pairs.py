@@ -216,11 +216,12 @@ class JsonlStrings:
         for path in self._paths:
             for number, line in enumerate(read_lines(path), 1):
                 where = f"{path}, line {number}"
-                for text in _strings(parsed_json(line, where)) if line.strip() else ():
+                for text in strings_of(parsed_json(line, where)) if line.strip() else ():
                     yield check_readable(text, f"{where}: a text")
 
 
-def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 (any JSON)
+def strings_of(value: Any) -> Iterator[str]:  # noqa: ANN401 (any JSON)
+    """Yield every text in nested lists and objects, in order; names of keys are none of them."""
     waiting = [value]
     while waiting:
         inner = waiting.pop()

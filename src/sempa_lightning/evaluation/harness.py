@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from sempa_lightning.assets import local_path
 from sempa_lightning.data.benchmarks import Documents
+from sempa_lightning.data.flaw import check_readable
 from sempa_lightning.data.missing import why_missing
+from sempa_lightning.data.scored_pairs import strings_of
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
@@ -166,10 +168,18 @@ class HarnessTask:
 
 
 def _splits(documents: Documents, **_: object) -> dict[str, Any]:
-    """Documents as the harness takes them from a function; it also passes the task's metadata."""
+    """Documents as the harness takes them from a function; it also passes the task's metadata.
+
+    Raises:
+        UserError: If a text of a document is unreadable.
+    """
     import datasets
 
-    return {_SPLIT: datasets.Dataset.from_list(list(documents))}
+    found = list(documents)
+    for number, document in enumerate(found, 1):
+        for text in strings_of(document):
+            check_readable(text, f"document {number}: a text")
+    return {_SPLIT: datasets.Dataset.from_list(found)}
 
 
 def _merged(policy: nn.Module) -> Any:  # noqa: ANN401 (a model of the library, which is a mixture of classes)

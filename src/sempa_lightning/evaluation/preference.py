@@ -44,10 +44,11 @@ class PreferenceAccuracy:
 
     @torch.no_grad()
     def run(self, subject: Subject, progress: Progress) -> Measurement:
-        """Score all candidates; an item is an anchor."""
+        """Score all candidates; an item is an anchor. Notes count the rows that are left out, by reason."""
         rows = CleanRows(self._rows, group=False, max_rows=self._max_rows)
         tokenize = RowTokenizer(subject.tokenizer, subject.prompt, self._max_length, self._unfit)
-        tokenized = sorted(tokenize(rows, Counter()), key=lambda row: len(row.prompt_ids))
+        unfit: Counter[str] = Counter()
+        tokenized = sorted(tokenize(rows, unfit), key=lambda row: len(row.prompt_ids))
         device = device_of(subject.model)
         pad_token_id = subject.tokenizer.pad_token_id
         check_layout(subject.model, subject.layout(tokenized[:2], pad_token_id).to(device))
@@ -58,7 +59,9 @@ class PreferenceAccuracy:
             best_rejected = mean_logps.masked_fill(~batch.rejected_mask, -torch.inf).amax(-1)
             hits.append(first_beats_rest(mean_logps, batch.rejected_mask).float().cpu())
             margins.append((mean_logps[:, 0] - best_rejected).cpu())
-        return Measurement({"hit": torch.cat(hits), "margin": torch.cat(margins)})
+        dropped = {**rows.counts.dropped, **unfit}
+        notes = {"rows": len(tokenized), "dropped": sum(dropped.values()), "reasons": dropped}
+        return Measurement({"hit": torch.cat(hits), "margin": torch.cat(margins)}, notes)
 
     def metrics(self, items: Items) -> dict[str, float]:
         """Accuracy, 0 to 1, and the mean margin over the best rejected candidate, in nats per token."""

@@ -34,8 +34,17 @@ def available(suites: Suites, console: Console) -> dict[str, Task]:
     return {name: task for name, task in named(suites).items() if name not in missing}
 
 
-def measure(task: Task, subject: Subject, progress: Track, seed: int = 0) -> Measurement:
+def measure(
+    task: Task, subject: Subject, progress: Track, seed: int = 0, *, allow_nonfinite: bool = False
+) -> Measurement:
     """Run a task; the model and the generators of random numbers are left as found (see `as_found`).
+
+    Args:
+        task: The task.
+        subject: The subject.
+        progress: Wraps what the task goes through.
+        seed: Seeds Python, numpy and torch.
+        allow_nonfinite: Accept a metric that is not a finite number, for a model that is still training.
 
     Raises:
         UserError: If a metric of the task is not a finite number.
@@ -43,8 +52,10 @@ def measure(task: Task, subject: Subject, progress: Track, seed: int = 0) -> Mea
     with as_found(subject.model, seed):
         measured = task.run(subject, progress)
     for metric, value in task.metrics(measured.items).items():
-        if not math.isfinite(value):
-            raise UserError(f"{metric} is {value}: check the numbers of the task's data and the outputs of the model")
+        if not (allow_nonfinite or math.isfinite(value)):
+            raise UserError(
+                f"{metric} is {value}, not a finite number: are all embeddings equal, or do outputs overflow?"
+            )
     return measured
 
 

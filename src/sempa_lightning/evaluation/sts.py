@@ -30,19 +30,17 @@ class Sts:
         """Encode all sentences; an item is a pair, and says which subset it belongs to where there are several.
 
         Raises:
-            UserError: If there are fewer than two pairs, or a correlation is undefined.
+            UserError: If there are fewer than two pairs, or all have the same gold score.
         """
         pairs = list(self._pairs)
         if len(pairs) < 2:  # noqa: PLR2004 (a correlation needs two)
             raise UserError(f"a correlation needs two pairs or more, but the benchmark has {len(pairs)}")
+        if len({pair.score for pair in pairs}) == 1:
+            raise UserError(f"all gold scores are {pairs[0].score:g}, so that a correlation is undefined")
         embedder = subject.embedder
         sentences = [pair.sentence1 for pair in pairs] + [pair.sentence2 for pair in pairs]
         first, second = embedder.encode(sentences, progress).chunk(2)
         items = {"cosine": cosine(first, second), "gold": torch.tensor([pair.score for pair in pairs])}
-        for name, values in items.items():
-            if bool((values == values[0]).all()):
-                what = "gold scores" if name == "gold" else "cosines"
-                raise UserError(f"all {what} are {float(values[0]):g}, so that a correlation is undefined")
         names = sorted({pair.subset for pair in pairs})
         if len(names) == 1:
             return Measurement(items, {"pairs": len(pairs)})

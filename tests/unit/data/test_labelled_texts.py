@@ -1,5 +1,7 @@
 from collections import Counter
 
+import json
+
 import pytest
 
 from sempa_lightning.data.labelled_texts import (
@@ -130,3 +132,11 @@ def test_texts_and_labels_in_two_files(tmp_path):
     labels.write_text("1\n")
     with pytest.raises(UserError, match=r"texts.txt has 2 lines, but .*labels.txt 1"):
         list(source)
+
+
+@pytest.mark.parametrize("label", [float("inf"), ["a"], {"a": 1}, "half \ud83d"])
+def test_a_label_that_is_none(tmp_path, label):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "a", "label": kind}) + "\n" for kind in ("yes", label)))
+    with pytest.raises(UserError, match="row 2, column label: "):
+        list(LabelledTable(FileTable(str(path)), "text", "label"))

@@ -39,3 +39,21 @@ def test_a_subset_without_variation_is_left_out():
     mean, weighted = subset_means(pearson, predicted, gold, torch.tensor([0, 0, 1, 1, 2]))
     assert (mean, weighted) == (pytest.approx(1), pytest.approx(1))
     assert all(map(math.isnan, subset_means(pearson, predicted[2:4], gold[2:4], torch.tensor([0, 0]))))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("correlation", [spearman, pearson])
+def test_no_correlation_of_what_is_no_number(correlation, value):
+    good, bad = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, value, 3.0, 4.0])
+    assert math.isnan(correlation(bad, good))
+    assert math.isnan(correlation(good, bad))
+    assert math.isnan(correlation(torch.full((4,), value), good))
+    mean, weighted = subset_means(correlation, good.repeat(2), torch.cat([good, bad]), torch.arange(8) // 4)
+    assert math.isnan(mean)
+    assert math.isnan(weighted)
+
+
+@pytest.mark.parametrize("correlation", [spearman, pearson])
+def test_no_correlation_of_equal_values(correlation):
+    values, equal = torch.tensor([1.0, 2.0, 3.0]), torch.full((3,), 2.0)
+    assert all(map(math.isnan, (correlation(values, equal), correlation(equal, values), correlation(equal, equal))))

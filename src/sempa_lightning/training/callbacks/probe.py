@@ -45,7 +45,7 @@ class Probe(Callback):
         assert self._subject is not None, "watch() comes first"
         for name, task in self._tasks.items():
             try:
-                measured = measure(task, self._subject, iter)
+                measured = measure(task, self._subject, iter, allow_nonfinite=True)
             except UserError as error:
                 raise UserError(f"eval/{name}: {error}") from error
             for metric, value in task.metrics(measured.items).items():
