@@ -168,7 +168,7 @@ def test_bad_input_is_told_in_one_line(embed_here, words, corpus, tiny_base, tmp
 
     assert told().startswith("embed with what? run=<run folder>, model=<option> or model.path=")
     assert told("model=tiny_random").startswith("embed what? corpus=<.txt, .csv, .tsv, .jsonl or .parquet file")
-    assert told("model=tiny_random", "corpus=gone.txt").startswith("no file gone.txt: name a .csv, ")
+    assert told("model=tiny_random", "corpus=gone.txt").startswith("corpus: no file gone.txt. Name a .csv, ")
     assert f"{corpus}, record 1 has no column 'words'; it has 'text'" in told(*words, "column=words")
     assert told(*words, "shard=2/2").startswith("shard=2/2 is no share")
     assert told(*words, "part_rows=0").startswith("part_rows=0 is not a whole number above 0")

@@ -267,7 +267,7 @@ def test_the_model_of_the_package_is_no_instruct_model(synthesize_here, file, tm
     ("words", "expected"),
     [
         (["sentences=null"], "which sentences? sentences=<"),
-        (["sentences=/no/file.txt"], "no file /no/file.txt: sentences=<file>"),
+        (["sentences=/no/file.txt"], "sentences: no file /no/file.txt. Name a "),
         (["column=premise"], "record 1 has no column 'premise'; it has 'text': set column=<one>"),
         (["model=causal_lm"], "which model writes? model=<option> or model.path="),
         (["model=causal_lm", "model.path=/no/model"], "no folder /no/model"),

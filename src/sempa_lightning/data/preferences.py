@@ -222,8 +222,8 @@ class PreferenceDataModule(LightningDataModule):
         if not counts.kept:
             chat = self._tokenize.template.chat and MERGED in dropped
             advice = (
-                "the tokenizer's chat template likely writes something between prompt and reply that it leaves out"
-                " elsewhere: set prompt.chat=false, or take a tokenizer with another template"
+                "the chat template of the tokenizer likely writes text at the start of a reply, such as an empty block"
+                " of thoughts, that joins the end of the prompt: set prompt.chat=false, or use another template"
                 if chat
                 else "raise data.max_length or change prompt"
             )

@@ -327,3 +327,15 @@ def test_a_step_of_one_row_is_refused_before_training_where_others_are_needed(tm
 def test_sizes_are_above_zero(tmp_path, key, size):
     with pytest.raises(UserError, match=rf"data\.{key}={size} is not a whole number above 0"):
         datamodule(tmp_path, **{key: size})
+
+
+def test_a_chat_template_that_merges_prompt_and_reply_is_named_as_the_cause(tmp_path):
+    """As Qwen3.5's: a prompt ends with a line break, and a reply begins with another one."""
+    chat = tokenizer()
+    chat.chat_template = (
+        "{% for m in messages %}{{ 'w77 ' if m.role == 'assistant' }}{{ m.content + ' ' }}{% endfor %}"
+        "{{ 'w7' if add_generation_prompt }}"
+    )
+    module = datamodule(tmp_path, template=PromptTemplate("say {sentence}", chat=True), tokenizer=chat, unfit="drop")
+    with pytest.raises(UserError, match=r"10 rows read, 0 kept.*chat template.*prompt\.chat=false"):
+        module.setup("fit")

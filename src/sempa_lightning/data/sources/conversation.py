@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from sempa_lightning.errors import UserError
 
-SEVERAL_TURNS = "several turns: the prompt holds one question, without what was said before it"
+SEVERAL_TURNS = "dialogue with several turns (a prompt holds one)"
 """Why a row of a dialogue is dropped: its context would be lost."""
 
 
