@@ -1,6 +1,7 @@
 """The mine command: from a run or a model to rows that train as they are."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -111,6 +112,26 @@ def test_a_model_and_pairs_without_rejected(mine_here, tiny_base, tmp_path):
     rows = read(tmp_path / "out" / "train.jsonl") + read(tmp_path / "out" / "dev.jsonl")
     assert {len(row["rejected"]) for row in rows} == {2}
     assert {row["anchor"] for row in rows} < {pair["a"] for pair in pairs}
+
+
+def test_what_either_part_chooses_for_an_anchor_is_never_rejected(mine_here, tiny_base, tmp_path):
+    """Each anchor comes twice, in other spelling and so perhaps in the other part; all sentences are mined."""
+    pairs = [{"a": f"Sentence {place} is here.", "b": f"Here is {place}."} for place in range(30)]
+    pairs += [{"a": f"SENTENCE {place}, is here!", "b": f"Other words {place}."} for place in range(30)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = mine_here(
+        *(f"model.path={tiny_base}", "data=simcse", f"data.path={tmp_path}/pairs.jsonl", "data.train.dev=0.4"),
+        *("data.columns.anchor=a", "data.columns.chosen=b", "data.columns.rejected=null", "number=99"),
+        *("max_similarity=1.1", "of_positive=null", f"hydra.run.dir={tmp_path}/out", f"paths.cache_dir={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    parts = {part: read(tmp_path / "out" / f"{part}.jsonl") for part in ("train", "dev")}
+    numbers = {part: {re.search(r"[0-9]+", row["anchor"])[0] for row in rows} for part, rows in parts.items()}
+    assert numbers["train"] & numbers["dev"], "some anchor is in both"
+    for row in (row for rows in parts.values() for row in rows):
+        number = re.search(r"[0-9]+", row["anchor"])[0]
+        assert not {f"Here is {number}.", f"Other words {number}."} & {*row["rejected"]}
+        assert len(row["rejected"]) > 10
 
 
 @pytest.mark.parametrize(
