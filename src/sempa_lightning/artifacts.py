@@ -44,7 +44,7 @@ class _Folder:
         """
         try:
             content = yaml.safe_load(self.config.read_text(encoding="utf-8")) if self.config.is_file() else {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeError, RecursionError) as error:
             raise UserError(f"{self.config} is no YAML ({error}): restore it, or name a new folder") from error
         return content if isinstance(content, dict) else {}
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -19,24 +20,27 @@ from sempa_lightning.entry import (
     run_main,
     subjects_of,
     telling_errors,
+    trusted,
     with_saved,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
 from sempa_lightning.masking import secret_overrides
 from sempa_lightning.stopping import first_stopping_on_signals
+from sempa_lightning.trust import consent
 
 # What another call in the same folder may have otherwise: no vector follows from it.
 _FREE = ("shard", "processes", "device", "paths", "prompt", "scoring")
-_UNREAD = ("resume", "run_name", "objective", "optimizer", "data")
+_UNREAD = ("resume", "run_name", "objective", "optimizer", "data", "trust")
 _DTYPES = ("float32", "float16")
 
 
-def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
+def embed(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below)
     """Write the parts of this process's share that are not there yet.
 
     Args:
         cfg: The resolved config.
+        trust: Modules that saved configs may name (see `check_saved`).
 
     Raises:
         UserError: If the corpus cannot be read, the folder holds something else, or a vector is not finite.
@@ -67,24 +71,22 @@ def embed(cfg: Any) -> None:  # noqa: ANN401 (as below)
             if cfg.processes > 1:
                 secrets = secret_overrides(HydraConfig.get().overrides.task)
                 shares = [shard.split(place, cfg.processes) for place in range(cfg.processes)]
-                commands = [
-                    [*worker_command("embed", folder.path), f"shard={share}", "processes=1", *secrets]
-                    for share in shares
-                ]
+                command = worker_command("embed", folder.path, consent(OmegaConf.to_container(cfg), trust))
+                commands = [[*command, f"shard={share}", "processes=1", *secrets] for share in shares]
                 Workers(commands, folder.log, restarts=2 * cfg.processes).run(progress, console)
             else:
-                _write(cfg, parts, corpus, progress)
+                _write(cfg, parts, corpus, progress, trust)
     _finish(cfg, parts, time.monotonic() - start, console)
 
 
-def _write(cfg: Any, parts: Any, corpus: Any, progress: Any) -> None:  # noqa: ANN401 (as below; types that are slow to import)
+def _write(cfg: Any, parts: Any, corpus: Any, progress: Any, trust: Sequence[str]) -> None:  # noqa: ANN401 (as below; types that are slow to import)
     """Load the model and write what is missing."""
     import torch
 
     from sempa_lightning.embedding.write import write_rest
     from sempa_lightning.models.embedder import Embedder
 
-    subjects = subjects_of(cfg, _device(cfg.device), checkpoint=cfg.checkpoint)
+    subjects = subjects_of(cfg, _device(cfg.device), checkpoint=cfg.checkpoint, trust=trust)
     with subjects.lend(subjects.labels[-1]) as subject:
         weights = subject.cache.weights
         parts.read(parts.own, weights)
@@ -148,7 +150,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
         raise UserError(f"dtype={cfg.dtype}: vectors are written as {' or '.join(_DTYPES)}")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
-    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides)
+    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="embed")
@@ -156,11 +158,11 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     """Hydra's door."""
     with telling_errors():
         overrides = list(HydraConfig.get().overrides.task)
-        resumed = cfg.resume is not None
+        resumed, trust = cfg.resume is not None, trusted(cfg)
         cfg = resumed_config(cfg, overrides, _FREE[:3]) if resumed else composed(cfg, overrides)
         folder = EmbeddingDir(cfg.paths.run_dir)
         with first_stopping_on_signals(f"resume={folder.path}", folder.config.is_file):
-            embed(cfg)
+            embed(cfg, trust)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.escape import for_terminal
 from sempa_lightning.masking import MASK, for_file, masked, masked_text, refuse_masks, secret_overrides
 from sempa_lightning.stopping import end_at_once
+from sempa_lightning.trust import check_saved
 
 # torch has no exception for the death of a loader process, nor for that of another process of a distributed run.
 _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection reset by peer")
@@ -145,23 +146,39 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
-def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED_FREELY) -> Any:  # noqa: ANN401 (a DictConfig)
-    """The saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
+def trusted(cfg: Any) -> list[str]:  # noqa: ANN401 (a DictConfig)
+    """Return the modules that `trust` names; they are written nowhere.
 
     Raises:
-        UserError: If it is no run folder, or if anything else is overridden.
+        UserError: If it is not a list of names.
     """
     from omegaconf import OmegaConf
 
-    run = RunDir.existing(cfg.resume)
-    saved = run.read_config()
-    resumed = OmegaConf.create(relocated(saved, saved["paths"]["run_dir"], str(run.path.resolve())))
+    given = cfg.get("trust")
+    names = OmegaConf.to_container(given) if OmegaConf.is_list(given) else given or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"trust: expected a list of modules, found {names!r}. Set trust=[my_module].")
+    return names
+
+
+def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED_FREELY) -> Any:  # noqa: ANN401 (a DictConfig)
+    """The saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
+
+    `trust` and each `….trust_remote_code` are always those of this call.
+
+    Raises:
+        UserError: If it is no run folder, if it names something that is not trusted, or if anything else is overridden.
+    """
+    from omegaconf import OmegaConf
+
+    resumed = OmegaConf.create(_saved(cfg.resume, trusted(cfg), remote=_keys(overrides))[1])
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         group = key.partition(".")[0]
-        if group == "resume":
+        if group in ("resume", "trust"):
             continue
-        if group not in free and MASK not in str(OmegaConf.select(resumed, key)):
+        consents = key.endswith(".trust_remote_code")
+        if group not in free and not consents and MASK not in str(OmegaConf.select(resumed, key)):
             raise UserError(
                 f"a resumed run keeps its config: drop {masked_text(override)}; only {' and '.join(free)} may change"
             )
@@ -200,15 +217,15 @@ def refuse_another_config(
         )
 
 
-def with_saved(cfg: Any, groups: Sequence[str], overrides: list[str]) -> Any:  # noqa: ANN401 (a DictConfig)
+def with_saved(cfg: Any, groups: Sequence[str], overrides: list[str], trust: Sequence[str]) -> Any:  # noqa: ANN401 (a DictConfig)
     """The config with what the run that `cfg.run` names has saved for some groups.
 
     It is taken whole, but for the values that the command line gives; a choice of another option replaces it.
 
     Raises:
-        UserError: If it is no run folder.
+        UserError: If it is no run folder, or if what is taken names something that is not trusted.
     """
-    cfg.run, saved = _saved(cfg.run)
+    cfg.run, saved = _saved(cfg.run, trust, groups, _keys(overrides))
     for group in saved.keys() & set(groups):
         cfg[group] = _overridden(cfg, group, saved[group], overrides)
     return cfg
@@ -219,6 +236,7 @@ def subjects_of(
     device: str | None,
     keep_layers: Sequence[int] = (),
     checkpoint: str | None = None,
+    trust: Sequence[str] = (),
 ) -> Any:  # noqa: ANN401 (`Subjects`, which is slow to import)
     """The run that `cfg.run` names, or else the model, to be looked at; it is loaded when it is needed.
 
@@ -227,6 +245,7 @@ def subjects_of(
         device: Where models go; null is the GPU if there is one, else the CPU.
         keep_layers: Layers whose embeddings are kept beside those that the readout asks for.
         checkpoint: A checkpoint of the run instead of what it saved at its end.
+        trust: Modules that the saved config of the run may name (see `check_saved`).
     """
     from functools import partial
 
@@ -240,18 +259,36 @@ def subjects_of(
     load = partial(instantiate, cfg.model)
     if cfg.run is None:
         return BareModel(load, view)
-    run, trained = RunDir(cfg.run), OmegaConf.create(_saved(cfg.run)[1])
+    run, trained = RunDir(cfg.run), OmegaConf.create(_saved(cfg.run, trust, ["adapter"])[1])
     path = None if checkpoint is None else run.checkpoints / checkpoint
     return TrainedRun(
-        run, load, instantiate(trained.adapter), view, dtype=cfg.model.get("dtype", "float32"), checkpoint=path
+        run,
+        load,
+        instantiate(trained.adapter),
+        view,
+        dtype=cfg.model.get("dtype", "float32"),
+        trust_remote_code=cfg.model.get("trust_remote_code", False),
+        checkpoint=path,
     )
 
 
-def _saved(run: str) -> tuple[str, dict[str, Any]]:
-    """Where a run is, and its config there."""
+def _keys(overrides: Sequence[str]) -> list[str]:
+    """The keys that the command line sets."""
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def _saved(
+    run: str, trust: Sequence[str], groups: Sequence[str] | None = None, remote: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """Where a run is, and its config there: these groups of it, all if null, with nothing that is not trusted."""
     folder = RunDir.existing(run)
     place, config = str(folder.path.resolve()), folder.read_config()
-    return place, relocated(config, config.get("paths", {}).get("run_dir", place), place)
+    paths = config.get("paths")
+    old = paths.get("run_dir") if isinstance(paths, dict) else None
+    if groups is not None:
+        config = {group: config[group] for group in groups if group in config}
+    check_saved(config, folder.config, trust, remote)
+    return place, relocated(config, old if isinstance(old, str) and old else place, place)
 
 
 def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (nodes of configs)
@@ -259,7 +296,7 @@ def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any: 
     from omegaconf import OmegaConf
 
     node = OmegaConf.create({group: saved})
-    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+    for key in _keys(overrides):
         if key.partition(".")[0] == group:
             OmegaConf.update(node, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
     return node[group]

@@ -23,12 +23,14 @@ from sempa_lightning.entry import (
     run_main,
     subjects_of,
     telling_errors,
+    trusted,
     with_saved,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
 from sempa_lightning.masking import masked, secret_overrides
 from sempa_lightning.stopping import STOPPED, first_stopping_on_signals
+from sempa_lightning.trust import consent
 
 # Exit codes beside 0 (all was measured) and 1 (an error that is told in one line).
 FAILED, SKIPPED = 3, 4
@@ -38,12 +40,13 @@ _FREE = ("processes", "device", "follow", "poll_seconds", "patience_seconds", "p
 _SECONDS_TO_WAIT = 120
 
 
-def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
+def evaluate(cfg: Any, overrides: list[str], trust: Sequence[str] = ()) -> int:  # noqa: ANN401 (as below)
     """Measure what is not measured yet, and summarise.
 
     Args:
         cfg: The resolved config.
         overrides: The words of the command line, for the manifest.
+        trust: Modules that saved configs may name (see `check_saved`).
 
     Returns:
         The exit code: 0, or `FAILED`, or `SKIPPED`.
@@ -59,7 +62,7 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
     quieten()
     folder, rank = EvaluationDir(cfg.paths.run_dir), own_rank()
     console = Terminal(quiet=rank > 0)
-    suites, subjects = instantiate(cfg.eval), subjects_of(cfg, cfg.device, cfg.keep_layers, cfg.checkpoint)
+    suites, subjects = instantiate(cfg.eval), subjects_of(cfg, cfg.device, cfg.keep_layers, cfg.checkpoint, trust)
     queue = Queue(folder, available(suites, console), _chosen(subjects.labels, cfg.subjects), cfg.seed)
     if rank > 0:
         _wait_for(folder)
@@ -67,14 +70,16 @@ def evaluate(cfg: Any, overrides: list[str]) -> int:  # noqa: ANN401 (as below)
         return 0
     refuse_another_config(folder, config_text(cfg), _FREE)
     write_text(folder.config, config_text(cfg))
-    missing = {"skipped": skipped(suites), "overrides": masked(overrides)}
+    kept = [word for word in overrides if not word.startswith("trust=")]
+    missing = {"skipped": skipped(suites), "overrides": masked(kept)}
     write_json(folder.manifest, manifest(cfg.seed, "evaluate") | missing)
     console.print(f"evaluation folder: {folder.path}", soft_wrap=True)
     if cfg.follow:
-        _follow(cfg, queue, console)
+        _follow(cfg, queue, console, trust)
     queue.retry()
     if cfg.processes > 1:
-        commands = [[*worker_command("evaluate", folder.path), *secret_overrides(overrides)]] * cfg.processes
+        command = worker_command("evaluate", folder.path, consent(OmegaConf.to_container(cfg), trust))
+        commands = [[*command, *secret_overrides(overrides)]] * cfg.processes
         # Two deaths at a task make it a failure: there cannot be more than this.
         Workers(commands, folder.log, restarts=2 * len(queue.places)).run(Watch(queue, console), console)
     else:
@@ -105,13 +110,13 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     """
     if cfg.run is None and OmegaConf.is_missing(cfg.model, "path"):
         raise UserError("measure what? run=<run folder>, model=<option> or model.path=<folder or Hub name>")
-    keys = [key for key in cfg if key not in ("resume", "run_name", "objective", "optimizer", "data")]
+    keys = [key for key in cfg if key not in ("resume", "run_name", "objective", "optimizer", "data", "trust")]
     own = OmegaConf.masked_copy(cfg, keys)
     OmegaConf.resolve(own)
     if any(override.startswith("limit=") for override in overrides):
         for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
             task.limit = cfg.limit
-    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides)
+    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
 
 
 def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -126,14 +131,14 @@ def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _follow(cfg: Any, queue: Any, console: Any) -> None:  # noqa: ANN401 (as below; types that are slow to import)
+def _follow(cfg: Any, queue: Any, console: Any, trust: Sequence[str]) -> None:  # noqa: ANN401 (as below; types that are slow to import)
     """Measure checkpoints until the run has ended."""
     from sempa_lightning.evaluation.follow import follow
 
     if cfg.run is None:
         raise UserError("follow=true goes with a run: run=<run folder>")
     run, poll, patience = RunDir(cfg.run), float(cfg.poll_seconds), float(cfg.patience_seconds)
-    subjects = subjects_of(cfg, cfg.device, cfg.keep_layers, run.last_checkpoint.name)
+    subjects = subjects_of(cfg, cfg.device, cfg.keep_layers, run.last_checkpoint.name, trust)
     follow(run, subjects, queue, console, poll, patience)
 
 
@@ -185,13 +190,13 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     overrides, code = list(hydra_config.overrides.task), 1
     try:
         with telling_errors():
-            resumed = cfg.resume is not None
+            resumed, trust = cfg.resume is not None, trusted(cfg)
             cfg = resumed_config(cfg, overrides, ("processes", "device")) if resumed else composed(cfg, overrides)
             folder = EvaluationDir(cfg.paths.run_dir)
             sweep = f"the same command with hydra.sweep.dir={hydra_config.sweep.dir}"
             words = f"resume={folder.path}" if hydra_config.mode != RunMode.MULTIRUN else sweep
             with first_stopping_on_signals(words, folder.config.is_file):
-                code = evaluate(cfg, overrides)
+                code = evaluate(cfg, overrides, trust)
     except SystemExit as end:
         if hydra_config.mode != RunMode.MULTIRUN or end.code == STOPPED:
             raise

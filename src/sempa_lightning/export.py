@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from sempa_lightning.artifacts import RunDir
-from sempa_lightning.entry import conf_dir, run_main, telling_errors
+from sempa_lightning.entry import conf_dir, run_main, telling_errors, trusted
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.model_card import Format, ModelCard
 from sempa_lightning.files import replacing_folder, write_json, write_text
@@ -25,7 +25,15 @@ from sempa_lightning.notebook import SentenceModel, load_run
 from sempa_lightning.terminal import Terminal
 
 
-def export(run: RunDir, out: Path, formats: Sequence[str] | None, push: str | None) -> dict[str, str]:
+def export(
+    run: RunDir,
+    out: Path,
+    formats: Sequence[str] | None,
+    push: str | None,
+    trust: Sequence[str] = (),
+    *,
+    trust_remote_code: bool = False,
+) -> dict[str, str]:
     """Write the trained model in each format, all of them or nothing, and upload it if asked.
 
     Args:
@@ -33,6 +41,8 @@ def export(run: RunDir, out: Path, formats: Sequence[str] | None, push: str | No
         out: The folder to make; it gets one folder for each format.
         formats: Which ones (see `Format`), or null for all that the run can give.
         push: Hub name that the names of the uploaded repositories begin with, or null.
+        trust: Modules that the run's config may name (see `check_saved`).
+        trust_remote_code: Run the code that comes with the model.
 
     Returns:
         Where each format is: its folder, or its name on the Hub.
@@ -44,7 +54,7 @@ def export(run: RunDir, out: Path, formats: Sequence[str] | None, push: str | No
     chosen = _chosen(run, formats)
     repositories = _repositories(push, chosen)
     config = run.read_config()
-    model = None if chosen == ["adapter"] else _merged(run, config, chosen)
+    model = None if chosen == ["adapter"] else _merged(run, chosen, trust, trust_remote_code=trust_remote_code)
     names = repositories or {name: name for name in chosen}
     card = ModelCard(config, run.read_manifest(), run.read_summary(), names)
     try:
@@ -86,12 +96,13 @@ def _repositories(push: str | None, chosen: Sequence[Format]) -> dict[Format, st
     return repositories
 
 
-def _merged(run: RunDir, config: Mapping[str, Any], chosen: Sequence[Format]) -> SentenceModel:
+def _merged(run: RunDir, chosen: Sequence[Format], trust: Sequence[str], *, trust_remote_code: bool) -> SentenceModel:
     """Load what the run trained with the adapter merged into the weights; refuse what cannot be written.
 
     A base model in 4 bits is loaded in full: merged weights could not be rounded to 4 bits without loss.
     """
-    model = load_run(run, {"load_in_4bit": False} if config["model"].get("load_in_4bit") else {})
+    in_full = {"load_in_4bit": False} if run.read_config()["model"].get("load_in_4bit") else {}
+    model = load_run(run, in_full | ({"trust_remote_code": True} if trust_remote_code else {}), trust)
     if "sentence-transformers" in chosen:
         try:
             readout = single(model.readout)
@@ -145,7 +156,8 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         if cfg.out is not None and Path(cfg.out).exists():
             raise UserError(f"out={cfg.out} exists already: remove it or name a new folder")
         formats = None if cfg.formats is None else list(cfg.formats)
-        for name, place in export(run, Path(cfg.out or run.export), formats, cfg.push).items():
+        out, remote = Path(cfg.out or run.export), bool(cfg.model.trust_remote_code)
+        for name, place in export(run, out, formats, cfg.push, trusted(cfg), trust_remote_code=remote).items():
             Terminal().print(f"{name}: {place}", soft_wrap=True)
 
 

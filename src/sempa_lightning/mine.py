@@ -1,7 +1,7 @@
 """`python -m sempa_lightning.mine`: find hard negatives for the rows of a data set with a model's embeddings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -18,6 +18,7 @@ from sempa_lightning.entry import (
     run_main,
     subjects_of,
     telling_errors,
+    trusted,
     with_saved,
 )
 from sempa_lightning.errors import UserError
@@ -27,11 +28,12 @@ from sempa_lightning.stopping import stopping_on_signals
 _SHOWN_ROWS = 3
 
 
-def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
+def mine(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below)
     """Embed all sentences, search, and write the rows of both parts; negatives of both are training sentences.
 
     Args:
         cfg: The resolved config.
+        trust: Modules that the saved config of the run may name (see `check_saved`).
 
     Raises:
         UserError: If a number is none, the rows cannot be read, the folder holds something else, or no row has a
@@ -57,7 +59,7 @@ def mine(cfg: Any) -> None:  # noqa: ANN401 (as below)
     pool = distinct_sentences(parts["train"])
     chosen = chosen_words(row for rows in parts.values() for row in rows)
     sentences = [*pool, *(text for rows in parts.values() for row in rows for text in row.texts)]
-    subjects = subjects_of(cfg, cfg.device)
+    subjects = subjects_of(cfg, cfg.device, trust=trust)
     with subjects.lend(subjects.labels[-1]) as subject, bars(console) as shown:
         device = next(subject.model.parameters()).device
         embedded = Embedded.of(sentences, subject.embedder.encode, device, tracker(shown, "embed"))
@@ -123,10 +125,10 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     """
     if cfg.run is None and OmegaConf.is_missing(cfg.model, "path"):
         raise UserError("with which model? run=<run folder>, model=<option> or model.path=<folder or Hub name>")
-    brought = ("run_name", "objective", "optimizer", "trainer")
+    brought = ("run_name", "objective", "optimizer", "trainer", "trust")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in brought])
     OmegaConf.resolve(own)
-    own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides)
+    own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides, trusted(cfg))
     if not {"train", "dev"} <= set(own.data):
         raise UserError("for which rows? Name preference data, such as data=simcse data.path=<file>")
     return own
@@ -136,9 +138,10 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
     with telling_errors():
+        trust = trusted(cfg)
         cfg = composed(cfg, list(HydraConfig.get().overrides.task))
         with stopping_on_signals("", lambda: False):
-            mine(cfg)
+            mine(cfg, trust)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from sempa_lightning.models.user_text import UserText
 from sempa_lightning.pooling.last_token import last_token
 from sempa_lightning.prompts.sentence import end_with_full_stop
 from sempa_lightning.prompts.template import PromptTemplate
+from sempa_lightning.trust import check_saved
 
 # For a model that comes without a run; the same as conf/readout/prompt_eol and conf/prompt/keep_meaning.
 SEMPA_READOUT = Readout(
@@ -109,39 +110,55 @@ class SentenceModel:
         return [continuation.text for continuation in continued]
 
 
-def load(path: str | Path, *, dtype: str | None = None, device: str | None = None) -> SentenceModel:
+def load(
+    path: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    trust: Sequence[str] = (),
+    trust_remote_code: bool = False,
+) -> SentenceModel:
     """Load a trained run, or any causal language model, to embed sentences and to generate.
 
     Args:
         path: A run folder, a folder in Hugging Face format, a `pkg://` location or a name on the Hub. A run
-            brings its own readout and prompt, anything else is used with SemPA's. Only load runs you trust:
-            the config of a run names the code that is called.
+            brings its own readout and prompt, anything else is used with SemPA's. A run folder is data: only
+            components of this package are built from its config.
         dtype: Dtype of the weights, as torch names it; None is the run's own, or float32.
         device: Where the model goes; None is the GPU if there is one, else the CPU.
+        trust: Modules whose classes and functions the run's config may name, too: your own components.
+        trust_remote_code: Run the code that comes with the model, where transformers does not know its class.
 
     Raises:
-        UserError: If nothing can be loaded from there.
+        UserError: If nothing can be loaded from there, or the config names something that is not trusted.
     """
+    remote = {"trust_remote_code": True} if trust_remote_code else {}
     if RunDir(path).config.is_file():
-        model = load_run(RunDir(path), {} if dtype is None else {"dtype": dtype})
+        model = load_run(RunDir(path), remote if dtype is None else {**remote, "dtype": dtype}, trust)
     else:
-        policy, tokenizer = load_causal_lm(str(path), dtype=dtype or "float32")
+        policy, tokenizer = load_causal_lm(str(path), dtype=dtype or "float32", trust_remote_code=trust_remote_code)
         model = SentenceModel(policy, tokenizer, SEMPA_READOUT, SEMPA_PROMPT)
     placed(model.policy, device)
     return model
 
 
-def load_run(run: RunDir, model: Mapping[str, Any]) -> SentenceModel:
+def load_run(run: RunDir, model: Mapping[str, Any], trust: Sequence[str] = ()) -> SentenceModel:
     """Rebuild from its folder what a run trained, where its `model` node puts it.
 
     Args:
         run: The run.
         model: What to change in the run's `model` node, such as its dtype.
+        trust: Modules that the config may name (see `check_saved`).
 
     Raises:
-        UserError: If the run has saved no weights, or its parts cannot be loaded.
+        UserError: If the run has saved no weights, if its parts cannot be loaded, or if its config names something that
+            is not trusted.
     """
-    config = run.read_config()
+    saved = run.read_config()
+    if missing := {"model", "readout", "prompt"} - saved.keys():
+        raise UserError(f"{run.config} has no {missing.pop()}: it is not the config of a run")
+    config = {group: saved[group] for group in ("model", "readout", "prompt")}
+    check_saved(config, run.config, trust, ["model.trust_remote_code"] if model.get("trust_remote_code") else [])
     if run.adapter.is_dir():
         base, tokenizer = _build({**config["model"], **model})
         with warnings.catch_warnings():
@@ -149,8 +166,10 @@ def load_run(run: RunDir, model: Mapping[str, Any]) -> SentenceModel:
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             policy = SavedAdapter(str(run.adapter)).attach(base)
     elif run.model.is_dir():
-        dtype = {**config["model"], **model}.get("dtype", "float32")
-        policy, tokenizer = load_causal_lm(str(run.model), dtype=dtype)
+        options = {"dtype": "float32", **config["model"], **model}
+        policy, tokenizer = load_causal_lm(
+            str(run.model), dtype=options["dtype"], trust_remote_code=options.get("trust_remote_code", False)
+        )
     else:
         raise UserError(
             f"{run.path} has no adapter/ and no model/ yet: let it end, or go on with train resume={run.path}"

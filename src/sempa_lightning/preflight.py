@@ -78,7 +78,12 @@ def _outline(node: Any) -> nn.Module:  # noqa: ANN401 (as above)
         raise UserError("preflight counts weights as they are, not in 4 bits: leave model.load_in_4bit out")
     model: nn.Module
     if get_object(node._target_) is load_causal_lm:
-        model = outline(node.path, revision=node.get("revision"), dtype=node.get("dtype", "float32"))
+        model = outline(
+            node.path,
+            revision=node.get("revision"),
+            dtype=node.get("dtype", "float32"),
+            trust_remote_code=node.get("trust_remote_code", False),
+        )
     else:
         with torch.device("meta"):
             model = instantiate(node).model

@@ -23,8 +23,8 @@ from sempa_lightning.stopping import stopping_on_signals
 
 # What another call in the same folder may have otherwise.
 _FREE = ("device", "paths")
-# What some models bring for training.
-_TRAINING = ("objective", "optimizer", "data")
+# What some models bring for training, and what is not kept.
+_UNREAD = ("objective", "optimizer", "data", "trust")
 
 
 def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
@@ -129,7 +129,7 @@ def composed(cfg: Any) -> Any:  # noqa: ANN401 (as below)
     """
     if OmegaConf.is_missing(cfg.model, "path"):
         raise UserError("which model writes? model=<option> or model.path=<folder or Hub name>")
-    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _TRAINING])
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
     return own
 

@@ -216,7 +216,8 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
             resume = cfg.resume is not None
             if resume:
                 cfg = resumed_config(cfg, list(hydra_config.overrides.task))
-            cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "sweep"])  # a run is the same in any sweep
+            # A run is the same in any sweep, and trust is given anew each time.
+            cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("sweep", "trust")])
             if not resume:
                 _refuse_idle(cfg.objective, hydra_config.overrides.task)
             OmegaConf.resolve(cfg)

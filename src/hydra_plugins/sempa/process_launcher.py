@@ -1,5 +1,6 @@
 """Hydra's launcher of runs: each job of a sweep is a process of its own, started with the command of a single run."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from sempa_lightning.sweeps.trial import ENDED, Trial, recorded
 
 # What concerns the sweep alone.
 _OF_THE_SWEEP = ("sweep=", "sweep.", "hydra.mode=", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+# What a saved config cannot consent to: runs get it anew each time they are started.
+_CONSENT = re.compile(r"\+{0,2}(trust|[\w.]+\.trust_remote_code)=")
 
 
 class ProcessLauncher(Launcher):
@@ -45,11 +48,13 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:  # noqa: ANN401, ARG002 (Hydra's signature)
         """Take what all jobs share from the config of the sweep."""
         self.sweep = SweepDir(Path(config.hydra.sweep.dir).absolute())
-        self._asked = [word for word in config.hydra.overrides.task if not word.startswith("sweep.")]
+        asked = [word for word in config.hydra.overrides.task if not word.startswith("sweep.")]
+        self._asked = [word for word in asked if not _CONSENT.match(word)]
         self._resume = OmegaConf.select(config, "sweep.resume") is not None
         added = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
         shared = [word for word in config.hydra.overrides.hydra if not word.startswith(_OF_THE_SWEEP)]
-        self._command += [*(f"--config-dir={path}" for path in added), *shared]
+        consent = [word for word in asked if _CONSENT.match(word)]
+        self._command += [*(f"--config-dir={path}" for path in added), *shared, *consent]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run these jobs, told apart by the words that not all of them have.
@@ -77,7 +82,7 @@ class ProcessLauncher(Launcher):
 
     def trial(self, number: int, words: Sequence[str], chosen: Mapping[str, str]) -> Trial:
         """A run of this sweep."""
-        own = tuple(word for word in words if not word.startswith(_OF_THE_SWEEP))
+        own = tuple(word for word in words if not word.startswith(_OF_THE_SWEEP) and not _CONSENT.match(word))
         return Trial(self.sweep.run(number), own, chosen)
 
     def run(self, trials: Iterator[Trial], hopeless: Judge = lambda _: None) -> Iterator[Trial]:

@@ -9,7 +9,7 @@ from hydra.plugins.sweeper import Sweeper
 
 from hydra_plugins.sempa.process_launcher import ProcessLauncher
 from sempa_lightning.check import check_count
-from sempa_lightning.entry import instantiate
+from sempa_lightning.entry import instantiate, trusted
 from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Trial, objectives
 
@@ -90,7 +90,13 @@ class StudySweeper(Sweeper):
             raise UserError(f"sweep=asha prunes by what the probe reports: its one objective is {_MONITORED}")
         path.parent.mkdir(parents=True, exist_ok=True)
         return Search(
-            path, goals, instantiate(settings.sampler), pruner, seed=settings.seed, monitor=self.config.monitor
+            path,
+            goals,
+            instantiate(settings.sampler),
+            pruner,
+            seed=settings.seed,
+            monitor=self.config.monitor,
+            pickles="optuna" in trusted(self.config),
         )
 
 

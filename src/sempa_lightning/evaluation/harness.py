@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,6 +124,8 @@ class HarnessTask:
     def _spec(self) -> str | dict[str, Any]:
         """What the harness is to load: a name, a YAML file, or a config with our documents in it."""
         if not self._is_file:
+            if "/" in self.task or Path(self.task).is_file():  # the harness would read it as YAML that names functions
+                raise UserError(f"task: {self.task} is not the name of a task. A task file must end in .yaml.")
             return self.task
         path = local_path(self.task)
         if not path.is_file():

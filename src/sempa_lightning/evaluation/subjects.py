@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +19,7 @@ from sempa_lightning.evaluation.task import Subject
 from sempa_lightning.models.adapters import Adapter, SavedAdapter
 from sempa_lightning.models.causal_lm import LanguageModel, causal_lm, load_causal_lm, placed
 from sempa_lightning.models.embedding_cache import EmbeddingCache, weights_name
+from sempa_lightning.models.plain_checkpoint import load_plain
 from sempa_lightning.models.readout import SentenceReadout
 from sempa_lightning.prompts.template import PromptTemplate
 from sempa_lightning.scoring.layout import Layout
@@ -124,6 +124,7 @@ class TrainedRun:
         adapter: Makes a policy of it, as the run did.
         view: How both are looked at.
         dtype: Dtype of the weights where the run trained all of them.
+        trust_remote_code: Run custom code of the model where the run trained all weights.
         checkpoint: A checkpoint of the run's training, instead of what it saved at its end.
     """
 
@@ -137,6 +138,7 @@ class TrainedRun:
         view: View,
         *,
         dtype: str = "float32",
+        trust_remote_code: bool = False,
         checkpoint: Path | None = None,
     ) -> None:
         self._run = run
@@ -144,6 +146,7 @@ class TrainedRun:
         self._adapter = adapter
         self._view = view
         self._dtype = dtype
+        self._trust_remote_code = trust_remote_code
         self._checkpoint = checkpoint
 
     @contextlib.contextmanager
@@ -199,7 +202,7 @@ class TrainedRun:
             _check_base(self._run, base)
             return SavedAdapter(str(self._run.adapter)).attach(base), tokenizer
         if self._run.model.is_dir():
-            return load_causal_lm(str(self._run.model), dtype=self._dtype)
+            return load_causal_lm(str(self._run.model), dtype=self._dtype, trust_remote_code=self._trust_remote_code)
         raise UserError(
             f"{self._run.path} has no adapter/ and no model/ yet: let it end, go on with train"
             f" resume={self._run.path}, or measure its last checkpoint with checkpoint=last.ckpt"
@@ -210,12 +213,11 @@ def read_checkpoint(path: Path | None) -> dict[str, Any]:
     """Read a checkpoint of a training.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or if it holds objects beside tensors and plain values.
     """
     if path is None or not path.is_file():
         raise UserError(f"no checkpoint {path}: checkpoint=last.ckpt or checkpoint=best.ckpt are those of a run")
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return checkpoint
+    return load_plain(path)
 
 
 def _load_weights(policy: nn.Module, checkpoint: Mapping[str, Any]) -> None:

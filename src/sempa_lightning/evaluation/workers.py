@@ -107,6 +107,6 @@ def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def worker_command(name: str, folder: Path) -> list[str]:
+def worker_command(name: str, folder: Path, overrides: Sequence[str] = ()) -> list[str]:
     """The call of a command in a process that works on a folder which another one has prepared."""
-    return [sys.executable, "-m", f"sempa_lightning.{name}", f"resume={folder}"]
+    return [sys.executable, "-m", f"sempa_lightning.{name}", f"resume={folder}", *overrides]

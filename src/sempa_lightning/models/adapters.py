@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,6 +14,7 @@ from sempa_lightning.artifacts import RunDir
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing_folder
+from sempa_lightning.models.causal_lm import PICKLES
 
 
 @runtime_checkable
@@ -84,11 +86,13 @@ class SavedAdapter:
         """Load the adapter as trainable.
 
         Raises:
-            UserError: If the folder holds no adapter, or one of another model.
+            UserError: If the folder holds no adapter, one of another model, or one whose weights are a pickle.
         """
         folder = local_path(self.path)
         if not (folder / "adapter_config.json").is_file():
             raise UserError(f"no adapter_config.json in {folder}: adapter.path must be a PEFT folder")
+        if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+            raise UserError(f"adapter.path: {folder} has no {SAFETENSORS_WEIGHTS_NAME}. {PICKLES}")
         try:
             policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         except (RuntimeError, ValueError) as error:

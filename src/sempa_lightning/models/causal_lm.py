@@ -19,6 +19,16 @@ from sempa_lightning.models.vocabulary import check_vocabulary
 # with ALiBi, have no limit.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 
+# How transformers names the permission to run code of a model, in arguments and in errors.
+_REMOTE_CODE = "trust_remote_code"
+
+
+# The end of an error about a folder without safetensors.
+PICKLES = (
+    "Pickles (.bin, .pt, .pth) can run code and are not read: if you trust one, convert it with torch.load(…,"
+    " weights_only=True) and safetensors.torch.save_file(…)."
+)
+
 
 class LanguageModel(NamedTuple):
     """A causal language model and the tokenizer that belongs to it."""
@@ -27,7 +37,7 @@ class LanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_causal_lm(
+def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
     path: str,
     *,
     revision: str | None = None,
@@ -37,6 +47,7 @@ def load_causal_lm(
     dropout: bool = False,
     gradient_checkpointing: bool = False,
     attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load a model and its tokenizer from a folder, from the package (`pkg://`) or from the Hub.
 
@@ -52,12 +63,16 @@ def load_causal_lm(
             backward: less memory, about a third more time.
         attn_implementation: Attention kernel, as transformers names it: eager, sdpa, flash_attention_2, …; null lets
             transformers choose.
+        trust_remote_code: Run the code that comes with a model whose class transformers does not know. It is never
+            asked for at the terminal.
 
     Raises:
-        UserError: If the model is unknown, gated or out of reach, if torch has no such dtype, if bitsandbytes or the
-            attention kernel is missing, or if the tokenizer does not fit.
+        UserError: If the model is unknown, gated or out of reach, if its weights are pickles, if it has code of its own
+            that is not trusted, if torch has no such dtype, if bitsandbytes or the attention kernel is missing, or if
+            the tokenizer does not fit.
     """
-    options: dict[str, Any] = {"revision": revision, "dtype": _dtype(dtype)}
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    options = {**source, "dtype": _dtype(dtype), "use_safetensors": True}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if load_in_4bit:
@@ -65,7 +80,7 @@ def load_causal_lm(
     try:
         location = _location(path)
         transformers_logging.disable_progress_bar()
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(location, **source)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(_reason(path, error)) from error
@@ -84,20 +99,23 @@ def load_causal_lm(
     return LanguageModel(model, tokenizer)
 
 
-def outline(path: str, *, revision: str | None = None, dtype: str = "float32") -> PreTrainedModel:
+def outline(
+    path: str, *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+) -> PreTrainedModel:
     """What `load_causal_lm` would load, without weights: parameters on the meta device. Only the config is read.
 
     Args:
         path: As there.
         revision: As there.
         dtype: As there.
+        trust_remote_code: As there.
 
     Raises:
         UserError: If the model is unknown, gated or out of reach, or if torch has no such dtype.
     """
-    options = {"dtype": _dtype(dtype)}
+    options = {"dtype": _dtype(dtype), "trust_remote_code": trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(_location(path), revision=revision)
+        config = AutoConfig.from_pretrained(_location(path), revision=revision, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **options)
     except (OSError, ValueError, ImportError) as error:
@@ -222,6 +240,13 @@ def _reason(path: str, error: Exception) -> str:
     text = str(error)
     if "gated" in text or "401" in text or "403" in text:
         return f"{path} is gated: ask for access on its Hub page and run `hf auth login`, or give model.path=<folder>"
+    if _REMOTE_CODE in text:
+        return (
+            f"model.trust_remote_code: {path} comes with code of its own; nothing of it was run. If you trust it, set"
+            " model.trust_remote_code=true, in Python load(…, trust_remote_code=True)."
+        )
+    if "no file named" in text or "cannot be loaded with `safetensors`" in text:
+        return f"model.path: {path} has no weights in safetensors. {PICKLES}"
     first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return (
         f"cannot load {path}: {first_line.removesuffix('.')}. Give model.path=<a folder with config.json and"

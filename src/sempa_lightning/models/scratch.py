@@ -51,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_documents: int | 
 
 def saved_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or `pkg://` location."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(local_path(path))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(local_path(path), trust_remote_code=False)
     return tokenizer
 
 

@@ -41,9 +41,10 @@ class Search:
         pruner: Says from the reports of one objective which trials are hopeless.
         seed: Where random choices start from.
         monitor: The metric that a run's probe reports for the objective.
+        pickles: Whether the file may hold pickles; CMA-ES samplers keep their state so.
 
     Raises:
-        UserError: If the file is no study, or one with other directions.
+        UserError: If the file is no study, one with other directions, or one with pickles that are not allowed.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Search:
         *,
         seed: int,
         monitor: str,
+        pickles: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._objectives = objectives
@@ -63,6 +65,8 @@ class Search:
         self._monitor = monitor
         self._storage = storage
         self._study = _opened(storage, list(objectives.values()), pruner)
+        if not pickles and _pickles(self._study):
+            raise UserError(f"{storage} holds pickles, which can run code. If you trust the file, set trust=[optuna].")
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
 
@@ -161,6 +165,12 @@ def _opened(storage: Path, directions: list[Direction], pruner: BasePruner) -> o
             " sweep.minimize as they were, or remove it, and the runs beside it are taken as trials of a new one"
         )
     return study
+
+
+def _pickles(study: optuna.Study) -> bool:
+    """Whether a study holds the state of a CMA-ES sampler: `cma:optimizer`, `sepcma:optimizer`, `cmawm:optimizer`."""
+    keys = (key for trial in study.get_trials(deepcopy=False) for key in trial.system_attrs)
+    return any("cma" in key.partition(":")[0] for key in keys)
 
 
 def _told(storage: Path, error: Exception) -> UserError:

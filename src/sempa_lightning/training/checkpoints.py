@@ -15,6 +15,7 @@ from rich.console import Console
 from sempa_lightning.artifacts import RunDir, relocated
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing
+from sempa_lightning.models.plain_checkpoint import load_plain
 from sempa_lightning.training.jsonl_logger import cut_back
 from sempa_lightning.training.module import TrainingModule
 from sempa_lightning.training.setup import is_first_process
@@ -31,6 +32,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write the file."""
         _write(checkpoint, Path(path))
 
+    def load_checkpoint(self, path: _PATH, *_: object, **__: object) -> dict[str, Any]:
+        """Read the file onto the CPU."""
+        return load_plain(Path(path))
+
 
 def load_best(trainer: Trainer, module: TrainingModule) -> str:
     """Put the best checkpoint's weights into the module.
@@ -40,7 +45,7 @@ def load_best(trainer: Trainer, module: TrainingModule) -> str:
     """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+            checkpoint = load_plain(Path(callback.best_model_path))
             module.on_load_checkpoint(checkpoint)
             trainer.strategy.load_model_state_dict(checkpoint, strict=False)
             if not (step := checkpoint["global_step"]):  # kept by a budget alone
@@ -79,7 +84,7 @@ def starting_point(run: RunDir, console: Console, *, resume: bool) -> Path | Non
         return None
     newest = _newest_whole(run, console)
     if is_first_process():
-        checkpoint = torch.load(newest, map_location="cpu", weights_only=True)
+        checkpoint = load_plain(newest)
         cut_back(run.metrics, checkpoint["global_step"])
         _follow(run, checkpoint, newest)
     return newest

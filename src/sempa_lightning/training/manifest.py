@@ -18,10 +18,9 @@ _PACKAGES = ("sempa-lightning", "torch", "lightning", "transformers", "peft", "d
 def manifest(seed: int, command: str = "train") -> dict[str, Any]:
     """Collect what a reader needs to judge or repeat what this command does."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    kept = [word for word in sys.argv[1:] if not word.startswith("trust=")]  # it is given anew each time
     return {
-        "command": masked_text(
-            " ".join([Path(sys.executable).name, "-m", f"sempa_lightning.{command}", *sys.argv[1:]])
-        ),
+        "command": masked_text(" ".join([Path(sys.executable).name, "-m", f"sempa_lightning.{command}", *kept])),
         "seed": seed,
         "commit": _commit(),
         "python": platform.python_version(),
