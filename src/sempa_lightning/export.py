@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,12 +12,15 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not marked so
 from peft import PeftModel
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
 
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.entry import conf_dir, run_main, telling_errors, trusted
 from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.exported import SENTENCES, check_exported, logits, vectors
 from sempa_lightning.evaluation.model_card import Format, ModelCard
 from sempa_lightning.files import replacing_folder, write_json, write_text
+from sempa_lightning.models.adapters import merged
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
 from sempa_lightning.notebook import SentenceModel, load_run
@@ -54,16 +56,16 @@ def export(
     chosen = _chosen(run, formats)
     repositories = _repositories(push, chosen)
     config = run.read_config()
-    model = None if chosen == ["adapter"] else _merged(run, chosen, trust, trust_remote_code=trust_remote_code)
+    model = None if chosen == ["adapter"] else _loaded(run, chosen, trust, trust_remote_code=trust_remote_code)
     names = repositories or {name: name for name in chosen}
     card = ModelCard(config, run.read_manifest(), run.read_summary(), names)
     try:
         with replacing_folder(out) as folder:
+            if model is not None:
+                _save(model, chosen, folder)
+            if "adapter" in chosen:
+                _copy_adapter(run, config, folder / "adapter")
             for name in chosen:
-                if name == "adapter":
-                    _copy_adapter(run, config, folder / name)
-                elif model is not None:
-                    _save(model, name, folder / name)
                 write_text(folder / name / "README.md", card.text(name))
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {out}: {error}; make room or set out=<another folder>") from error
@@ -96,8 +98,8 @@ def _repositories(push: str | None, chosen: Sequence[Format]) -> dict[Format, st
     return repositories
 
 
-def _merged(run: RunDir, chosen: Sequence[Format], trust: Sequence[str], *, trust_remote_code: bool) -> SentenceModel:
-    """Load what the run trained with the adapter merged into the weights; refuse what cannot be written.
+def _loaded(run: RunDir, chosen: Sequence[Format], trust: Sequence[str], *, trust_remote_code: bool) -> SentenceModel:
+    """Load what the run trained; refuse what cannot be written.
 
     A base model in 4 bits is loaded in full: merged weights could not be rounded to 4 bits without loss.
     """
@@ -111,8 +113,7 @@ def _merged(run: RunDir, chosen: Sequence[Format], trust: Sequence[str], *, trus
         except UserError as error:
             rest = [name for name in _chosen(run, None) if name != "sentence-transformers"]
             raise UserError(f"{error}; formats=[{','.join(rest)}] exports the rest") from error
-    policy = model.policy
-    return replace(model, policy=policy.merge_and_unload()) if isinstance(policy, PeftModel) else model
+    return model
 
 
 def _copy_adapter(run: RunDir, config: Mapping[str, Any], folder: Path) -> None:
@@ -123,13 +124,25 @@ def _copy_adapter(run: RunDir, config: Mapping[str, Any], folder: Path) -> None:
         write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base})
 
 
-def _save(model: SentenceModel, name: Format, folder: Path) -> None:
-    policy: Any = model.policy
-    if name == "sentence-transformers":
-        save_sentence_transformer(policy, model.tokenizer, model.readout, folder)
-    else:
-        policy.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
+def _save(model: SentenceModel, chosen: Sequence[Format], folder: Path) -> None:
+    """Merge the adapter, write the whole models among the formats, and compare their outputs with the run's.
+
+    Raises:
+        UserError: If a written model does not compute what the run's model computes.
+    """
+    tokenizer, readout, policy = model.tokenizer, model.readout, model.policy
+    written, encoder = folder / "merged", folder / "sentence-transformers"
+    expected = logits(policy, tokenizer) if "merged" in chosen else None
+    expected_vectors = model.encode(SENTENCES) if "sentence-transformers" in chosen else None
+    whole: Any = merged(policy) if isinstance(policy, PeftModel) else policy
+    if expected is not None:
+        whole.save_pretrained(written)
+        tokenizer.save_pretrained(written)
+        found = logits(AutoModelForCausalLM.from_pretrained(written, dtype=whole.dtype), tokenizer)
+        check_exported(written, expected, found, whole.dtype)
+    if expected_vectors is not None:
+        save_sentence_transformer(whole, tokenizer, readout, encoder)
+        check_exported(encoder, expected_vectors, vectors(encoder, single(readout), whole.dtype), whole.dtype)
 
 
 def _upload(folder: Path, repository: str) -> None:

@@ -26,13 +26,13 @@ def write_run(tmp_path, tiny_llama, tiny_tokenizer):
     from sempa_lightning.artifacts import RunDir
     from sempa_lightning.models.adapters import FullFineTuning, Lora, save_policy
 
-    def write(*, full=False, readout=None):
+    def write(*, full=False, readout=None, target_modules="all-linear"):
         base = tmp_path / "base"
         tiny_llama.save_pretrained(base)
         tiny_tokenizer.save_pretrained(base)
-        adapter = FullFineTuning() if full else Lora(r=4, alpha=8, dropout=0.0, target_modules="all-linear")
+        adapter = FullFineTuning() if full else Lora(r=4, alpha=8, dropout=0.0, target_modules=target_modules)
         policy = adapter.attach(tiny_llama)
-        trained = [p for name, p in policy.named_parameters() if full or "lora_B" in name]
+        trained = [p for name, p in policy.named_parameters() if full or "lora_B" in name or "lora_embedding_A" in name]
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(1)
             for parameter in trained:

@@ -231,3 +231,30 @@ def test_a_full_disk_leaves_nothing_half_written(write_run):
     assert done.stderr.splitlines()[-1].startswith(f"error: cannot write {run.export}: ")
     assert "Traceback" not in done.stderr
     assert [path.name for path in run.path.iterdir() if "export" in path.name] == []
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapted_end_of_a_model_with_tied_ends_is_merged_into_that_end_alone(write_run, tiny_llama, target):
+    """`tiny_llama` ties nothing, so a tied one is made of it first."""
+    tiny_llama.config.tie_word_embeddings = True
+    tiny_llama.tie_weights()
+    assert tiny_llama.lm_head.weight is tiny_llama.model.embed_tokens.weight
+    run = write_run(target_modules=["q_proj", target])
+    export(run, run.export, ["merged", "sentence-transformers"], None)
+    model, exported = load(run.path, device="cpu"), load(run.export / "merged", device="cpu")
+    ids = model.tokenizer("A girl is reading.", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = model.policy(ids).logits
+        torch.testing.assert_close(exported.policy(ids).logits, expected, atol=1e-4, rtol=1e-4)
+    head, embeddings = exported.policy.lm_head.weight, exported.policy.model.embed_tokens.weight
+    assert (head - embeddings).abs().max() > 0.01
+
+
+def test_an_export_that_computes_something_else_is_not_written(write_run, monkeypatch):
+    """Here the export loses the adapter."""
+    run = write_run()
+    monkeypatch.setattr("sempa_lightning.export.merged", lambda policy: policy.unload())
+    for formats, name in ((["merged"], "merged"), (["sentence-transformers"], "sentence-transformers")):
+        with pytest.raises(UserError, match=rf"^formats=\[{name}\]: .* relative error \d.*formats=\[adapter\]"):
+            export(run, run.export, formats, None)
+        assert not run.export.exists()

@@ -26,6 +26,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.chance import at_chance, standard_error
+from sempa_lightning.models.adapters import merged
 
 _SEED = 1234
 _SPLIT = "test"
@@ -144,11 +145,11 @@ class HarnessTask:
             yield {"model": LivePolicy(subject.model, subject.tokenizer, self.batch_size, progress)}
             return
         with tempfile.TemporaryDirectory() as folder:
-            merged = _merged(subject.model)
-            merged.save_pretrained(folder)
+            model = _merged(subject.model)
+            model.save_pretrained(folder)
             subject.tokenizer.save_pretrained(folder)
             device = next(subject.model.parameters()).device.type
-            arguments = {"pretrained": folder, "dtype": str(merged.dtype).removeprefix("torch.")}
+            arguments = {"pretrained": folder, "dtype": str(model.dtype).removeprefix("torch.")}
             yield {"model": self.backend, "model_args": arguments, "batch_size": self.batch_size, "device": device}
 
     def _values(self, results: dict[str, Any]) -> Float[Tensor, " documents"]:
@@ -191,7 +192,7 @@ def _merged(policy: nn.Module) -> Any:  # noqa: ANN401 (a model of the library, 
         return policy
     copied = copy.deepcopy(policy)
     off = any(layer.disable_adapters for layer in policy.modules() if isinstance(layer, BaseTunerLayer))
-    return copied.unload() if off else copied.merge_and_unload()
+    return copied.unload() if off else merged(copied)
 
 
 @functools.cache

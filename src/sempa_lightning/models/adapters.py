@@ -1,12 +1,15 @@
 """What is trained: a LoRA adapter, an adapter that exists already, or all weights."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -62,7 +65,8 @@ class Lora:
             task_type="CAUSAL_LM",
         )
         try:
-            policy: nn.Module = get_peft_model(model, config)
+            with _adapted_ends():
+                policy: nn.Module = get_peft_model(model, config)
         except ValueError as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(
@@ -94,7 +98,8 @@ class SavedAdapter:
         if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
             raise UserError(f"adapter.path: {folder} has no {SAFETENSORS_WEIGHTS_NAME}. {PICKLES}")
         try:
-            policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+            with _adapted_ends():
+                policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"adapter.path: {folder} is of another model than this one: {_first(error)}") from error
         return policy
@@ -121,6 +126,30 @@ def _first(error: Exception) -> str:
     return listed[0] + (f" (and {len(listed) - 1} more)" if len(listed) > 1 else "")
 
 
+@contextlib.contextmanager
+def _adapted_ends() -> Iterator[None]:
+    """Leave out PEFT's warning on an adapted end of a model with tied ends: `merged` unties them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*`tie_word_embeddings=True`.*")
+        yield
+
+
+def merged(policy: PeftModel) -> PreTrainedModel:
+    """Merge the adapter into the weights, in place; embeddings and head of which one is adapted share none afterwards.
+
+    A matrix that the two share would pass the update of the one on to the other.
+    """
+    model: PreTrainedModel = policy.get_base_model()
+    ends = model.get_input_embeddings(), model.get_output_embeddings()
+    if any(isinstance(end, BaseTunerLayer) for end in ends):
+        weights = [end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends if end is not None]
+        if len({weight.weight.data_ptr() for weight in weights}) < len(weights):
+            weights[-1].weight = nn.Parameter(weights[-1].weight.detach().clone(), requires_grad=False)
+            for config in (model.config, model.config.get_text_config()):
+                config.tie_word_embeddings = False
+    return policy.merge_and_unload()
+
+
 def save_policy(
     policy: nn.Module, tokenizer: PreTrainedTokenizerBase, run: RunDir, trained: Mapping[str, Tensor] | None = None
 ) -> Path:
@@ -137,6 +166,8 @@ def save_policy(
     """
     folder = run.adapter if isinstance(policy, PeftModel) else run.model
     with replacing_folder(folder) as temporary:
-        policy.save_pretrained(str(temporary), state_dict=trained)  # type: ignore[operator]
+        # PEFT would add the frozen embeddings where they, or the head, have an adapter.
+        options = {"save_embedding_layers": False} if isinstance(policy, PeftModel) else {}
+        policy.save_pretrained(str(temporary), state_dict=trained, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(str(temporary))
     return folder

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -84,6 +85,11 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(_reason(path, error)) from error
+    if getattr(model, "_hf_peft_config_loaded", False):  # on the Hub; of a folder the files tell
+        raise UserError(
+            f"model.path={path} is an adapter: set model.path to its base model and adapter=saved reference=frozen"
+            " adapter.path=<a folder with the adapter>"
+        )
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     check_vocabulary(model, tokenizer)
@@ -221,10 +227,34 @@ def _location(path: str) -> str:
     """The folder that the path names, else the path itself, which must then be a name on the Hub."""
     folder = local_path(path)
     if folder.is_dir():
+        _check_kind(path, folder)
         return str(folder)
     if path.startswith(("/", ".", "~", "pkg://")):
         raise UserError(f"no folder {folder}: model.path is a folder with config.json and weights or a Hub name")
     return path
+
+
+def _check_kind(path: str, folder: Path) -> None:
+    """Refuse a folder that holds something else than a whole model.
+
+    Raises:
+        UserError: If it is an adapter, a run or a sentence encoder.
+    """
+    if (folder / "config.yaml").is_file() and not (folder / "config.json").is_file():
+        kinds = {"model": "model.path={}", "adapter": "adapter=saved reference=frozen adapter.path={}"}
+        saved = [words.format(folder / name) for name, words in kinds.items() if (folder / name).is_dir()]
+        remedy = f"Set {saved[0]}" if saved else "Give its base model"
+        raise UserError(f"model.path={path} is a run folder: {remedy}, or evaluate, embed and export with run={path}")
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"model.path={path} holds an adapter (adapter_config.json): set model.path to its base model and"
+            f" adapter=saved reference=frozen adapter.path={path}, or export it merged"
+        )
+    if (folder / "modules.json").is_file() and (folder / "config_sentence_transformers.json").is_file():
+        raise UserError(
+            f"model.path={path} is a sentence-transformers folder, whose readout is not read here: open it with"
+            " SentenceTransformer(…), or give the merged model or the run that it was exported from"
+        )
 
 
 def _four_bits(dtype: torch.dtype) -> Any:  # noqa: ANN401 (a config object of transformers)
