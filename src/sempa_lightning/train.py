@@ -180,10 +180,14 @@ class SweepTable(Callback):
     Args:
         maximize: Keys of `summary.json` of which more is better.
         minimize: Keys of which less is better.
+        monitor: The monitored metric, whose best value is `train/best`.
+        monitor_mode: Which value of it is the best, max or min; None goes by its name.
     """
 
-    def __init__(self, maximize: Sequence[str], minimize: Sequence[str]) -> None:
-        self._objectives = objectives(maximize, minimize)
+    def __init__(
+        self, maximize: Sequence[str], minimize: Sequence[str], monitor: str, monitor_mode: str | None = None
+    ) -> None:
+        self._objectives = objectives(maximize, minimize, monitor, monitor_mode)
 
     def on_job_start(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
         """Record a job that another launcher than ours has called: it leaves no record itself."""

@@ -11,10 +11,8 @@ from hydra_plugins.sempa.process_launcher import ProcessLauncher
 from sempa_lightning.check import check_count
 from sempa_lightning.entry import instantiate, trusted
 from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.monitor import BEST
 from sempa_lightning.sweeps.trial import Trial, objectives
-
-# The best value of a run's `monitor`, as its summary names it.
-_MONITORED = "train/best"
 
 
 class StudySweeper(Sweeper):
@@ -83,11 +81,12 @@ class StudySweeper(Sweeper):
         except ImportError as error:
             raise UserError("sweep=tpe and sweep=asha need Optuna: pip install 'sempa-lightning[sweep]'") from error
         settings, path = self.config.sweep, self._launcher.sweep.study
-        goals, pruner = objectives(settings.maximize, settings.minimize), instantiate(settings.pruner)
+        monitored = self.config.monitor, self.config.get("monitor_mode")
+        goals, pruner = objectives(settings.maximize, settings.minimize, *monitored), instantiate(settings.pruner)
         if not goals:
             raise UserError("a search needs an objective: give sweep.maximize or sweep.minimize a key of summary.json")
-        if not isinstance(pruner, NopPruner) and list(goals) != [_MONITORED]:
-            raise UserError(f"sweep=asha prunes by what the probe reports: its one objective is {_MONITORED}")
+        if not isinstance(pruner, NopPruner) and list(goals) != [BEST]:
+            raise UserError(f"sweep=asha prunes by what the probe reports: its one objective is {BEST}")
         path.parent.mkdir(parents=True, exist_ok=True)
         return Search(
             path,

@@ -85,11 +85,7 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(_reason(path, error)) from error
-    if getattr(model, "_hf_peft_config_loaded", False):  # on the Hub; of a folder the files tell
-        raise UserError(
-            f"model.path={path} is an adapter: set model.path to its base model and adapter=saved reference=frozen"
-            " adapter.path=<a folder with the adapter>"
-        )
+    _refuse_adapter(path, model)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     check_vocabulary(model, tokenizer)
@@ -254,6 +250,15 @@ def _check_kind(path: str, folder: Path) -> None:
         raise UserError(
             f"model.path={path} is a sentence-transformers folder, whose readout is not read here: open it with"
             " SentenceTransformer(…), or give the merged model or the run that it was exported from"
+        )
+
+
+def _refuse_adapter(path: str, model: PreTrainedModel) -> None:
+    """Refuse an adapter on the Hub, which transformers loads together with its base; of a folder the files tell."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"model.path={path} is an adapter: set model.path to its base model and adapter=saved reference=frozen"
+            " adapter.path=<a folder with the adapter>"
         )
 
 

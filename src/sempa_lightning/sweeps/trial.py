@@ -7,6 +7,7 @@ from typing import Literal
 
 from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.monitor import BEST, monitor_mode
 from sempa_lightning.files import write_json
 from sempa_lightning.masking import masked
 
@@ -53,18 +54,35 @@ class Trial:
         return now
 
 
-def objectives(maximize: Sequence[str], minimize: Sequence[str]) -> dict[str, Direction]:
-    """Keys of `summary.json`, each with the direction in which it is better.
+def objectives(
+    maximize: Sequence[str], minimize: Sequence[str], monitor: str, mode: str | None
+) -> dict[str, Direction]:
+    """Return keys of `summary.json`, each with the direction in which it is better.
+
+    Args:
+        maximize: Keys of which more is better. `train/best` may stand here whatever the monitored metric is, for it is
+            here by default: it has the direction of that metric.
+        minimize: Keys of which less is better.
+        monitor: The monitored metric.
+        mode: Which value of it is the best (see `monitor_mode`).
 
     Raises:
-        UserError: If something else than a list is given.
+        UserError: If something else than a list is given, or `train/best` is to be minimised and its largest value is
+            the best.
     """
     for name, keys in {"maximize": maximize, "minimize": minimize}.items():
         if isinstance(keys, str) or not isinstance(keys, Sequence):
             raise UserError(f"sweep.{name}={keys} is no list: write sweep.{name}=[{keys}]")
     up: Direction = "maximize"
     down: Direction = "minimize"
-    return {**dict.fromkeys(maximize, up), **dict.fromkeys(minimize, down)}
+    goals = {**dict.fromkeys(maximize, up), **dict.fromkeys(minimize, down)}
+    if BEST in goals and monitor_mode(monitor, mode) == "min":
+        goals[BEST] = down
+    elif BEST in minimize:
+        raise UserError(
+            f"sweep.minimize=[{BEST}]: more of monitor={monitor} is better. Set monitor_mode=min to reverse it."
+        )
+    return goals
 
 
 def recorded(run: RunDir) -> Trial:

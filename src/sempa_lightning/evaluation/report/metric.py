@@ -1,9 +1,8 @@
 """How a metric is shown: its name, unit, digits, and which way is better."""
 
-import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Better = Literal["higher", "lower"]
+from sempa_lightning.metrics.direction import Better, better, known
 
 
 class Display(NamedTuple):
@@ -31,39 +30,32 @@ class Display(NamedTuple):
         return shown(value * self.scale, self.digits)
 
 
-# The first whose words all occur in the metric's name says how to show it; words are what `_` and signs separate.
-_KNOWN: tuple[tuple[str, float, int, Better | None], ...] = (
-    ("kl", 1.0, 4, "lower"),
-    ("perplexity", 1.0, 2, "lower"),
-    ("nll", 1.0, 4, "lower"),
-    ("loss", 1.0, 4, "lower"),
-    ("uniformity", 1.0, 4, "lower"),
-    ("gar", 1.0, 3, "higher"),
-    ("lar", 1.0, 3, "higher"),
-    ("hit", 1.0, 3, "higher"),
-    ("alignment rate", 1.0, 3, "higher"),
-    ("alignment", 1.0, 4, "lower"),
-    ("isotropy", 1.0, 4, "higher"),
-    ("effective rank", 1.0, 1, "higher"),
-    ("rank", 1.0, 1, None),
-    ("mean cosine", 1.0, 4, "lower"),
-    ("margin", 1.0, 3, "higher"),
-    ("spearman", 100.0, 2, "higher"),
-    ("pearson", 100.0, 2, "higher"),
-    ("accuracy", 100.0, 2, "higher"),
-    ("acc", 100.0, 2, "higher"),
-    ("exact match", 100.0, 2, "higher"),
-    ("em", 100.0, 2, "higher"),
-    ("f1", 100.0, 2, "higher"),
-    ("measure", 100.0, 2, "higher"),
-    ("precision", 100.0, 2, "higher"),
-    ("recall", 100.0, 2, "higher"),
-    ("ndcg", 100.0, 2, "higher"),
-    ("map", 100.0, 2, "higher"),
-    ("mrr", 100.0, 2, "higher"),
-    ("ap", 100.0, 2, "higher"),
-    ("main score", 100.0, 2, "higher"),
-)
+# Scale and digits of those that are not shown as they are with four digits, by their name in `DIRECTIONS`.
+_FORMATS = {
+    "perplexity": (1.0, 2),
+    "gar": (1.0, 3),
+    "lar": (1.0, 3),
+    "hit": (1.0, 3),
+    "alignment rate": (1.0, 3),
+    "effective rank": (1.0, 1),
+    "rank": (1.0, 1),
+    "margin": (1.0, 3),
+    "spearman": (100.0, 2),
+    "pearson": (100.0, 2),
+    "accuracy": (100.0, 2),
+    "acc": (100.0, 2),
+    "exact match": (100.0, 2),
+    "em": (100.0, 2),
+    "f1": (100.0, 2),
+    "measure": (100.0, 2),
+    "precision": (100.0, 2),
+    "recall": (100.0, 2),
+    "ndcg": (100.0, 2),
+    "map": (100.0, 2),
+    "mrr": (100.0, 2),
+    "ap": (100.0, 2),
+    "main score": (100.0, 2),
+}
 
 _NAMES = {
     "kl": "KL",
@@ -85,12 +77,9 @@ def display(metric: str) -> Display:
     >>> display("uniformity").heading
     'uniformity ↓'
     """
-    words = re.findall(r"[a-z0-9]+", metric.lower())
     label = " ".join(_NAMES.get(word, word) for word in metric.removesuffix(",none").replace("_", " ").split(" "))
-    for known, scale, digits, better in _KNOWN:
-        if set(known.split()) <= set(words):
-            return Display(label, scale, digits, better)
-    return Display(label)
+    scale, digits = _FORMATS.get(known(metric) or "", (1.0, 4))
+    return Display(label, scale, digits, better(metric))
 
 
 def shown(value: float, digits: int, *, sign: bool = False) -> str:

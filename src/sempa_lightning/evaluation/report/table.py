@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sempa_lightning.evaluation.report.comparison import Change, Value
-from sempa_lightning.evaluation.report.metric import Better, Display, shown
+from sempa_lightning.evaluation.report.metric import Display, shown
+from sempa_lightning.metrics.direction import Better
 
 NOTHING = "–"
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sempa_lightning.artifacts import RunDir, relocated
+from sempa_lightning.evaluation.monitor import BEST
 from sempa_lightning.evaluation.report.folder import natural
-from sempa_lightning.evaluation.report.metric import display
 from sempa_lightning.evaluation.report.rows import flat, unseeded
 from sempa_lightning.masking import masked, masked_text
+from sempa_lightning.metrics.direction import better
 from sempa_lightning.sweeps.trial import State as Recorded
 from sempa_lightning.sweeps.trial import recorded
 
 State = Literal["unfinished"] | Recorded
 
-BEST = "train/best"
 
 # What tells nothing of what was trained.
 _APART = {"paths", "run_name", "logger", "resume", "hydra"}
@@ -150,5 +150,6 @@ def _best(config: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> dict[s
     monitor = str(config.get("monitor"))
     logged = (float(line[monitor]) for line in log if isinstance(line.get(monitor), int | float))
     found = [value for value in logged if math.isfinite(value)]
-    best = min if display(monitor).better == "lower" else max
+    lower = better(monitor.rpartition("/")[2]) == "lower"
+    best = min if (config.get("monitor_mode") or ("min" if lower else "max")) == "min" else max
     return {BEST: best(found)} if found else {}

@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sempa_lightning.evaluation.monitor import BEST
 from sempa_lightning.evaluation.report.comparison import Value
 from sempa_lightning.evaluation.report.metric import Display, display
 from sempa_lightning.evaluation.report.suite import STS_TASKS, family, headline_metric, sts_task
 from sempa_lightning.sweeps.report.rows import Row
-from sempa_lightning.sweeps.report.run import BEST
 
 _LANGUAGE = ("perplexity", "kl")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from sempa_lightning.evaluation.monitor import BEST
 from sempa_lightning.evaluation.report.table import NOTHING, Cell, Line, Table, text_cell, value_cell, with_best
 from sempa_lightning.sweeps.report.rows import Row, heading
-from sempa_lightning.sweeps.report.run import BEST
 from sempa_lightning.sweeps.report.scores import Score
 
 _MINUTE, _HOUR = 60, 3600

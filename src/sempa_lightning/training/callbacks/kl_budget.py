@@ -3,13 +3,13 @@
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.training.callbacks.best_checkpoint import BestCheckpoint
 
 
-class BestWithinBudget(ModelCheckpoint):
+class BestWithinBudget(BestCheckpoint):
     """Keeps the checkpoint with the best monitored metric among those within a budget of KL(policy ‖ reference).
 
     At every validation the probe's divergence is compared with the budget; a checkpoint above it, or whose divergence
@@ -21,7 +21,7 @@ class BestWithinBudget(ModelCheckpoint):
     Args:
         kl: Name of the divergence among the logged metrics.
         budget: The largest divergence that is kept, in nats per token.
-        checkpoint: Arguments of `ModelCheckpoint`.
+        checkpoint: Arguments of `BestCheckpoint`.
     """
 
     def __init__(self, kl: str, budget: float, **checkpoint: Any) -> None:  # noqa: ANN401 (Lightning's)
