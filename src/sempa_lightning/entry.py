@@ -26,6 +26,12 @@ _SIGNS_OF_DEATH = ("DataLoader worker", "Connection closed by peer", "Connection
 # What may change where a training is resumed.
 RESUMED_FREELY = ("trainer", "logger")
 
+# What a resumed run keeps of its trainer where another is chosen: how long it trains, and when it validates and logs.
+_KEPT = (
+    *("max_steps", "max_epochs", "max_time", "min_steps", "min_epochs", "limit_train_batches", "log_every_n_steps"),
+    *("val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps"),
+)
+
 # What a model that is looked at consists of, in a config and in that of a run.
 SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
 
@@ -162,9 +168,11 @@ def trusted(cfg: Any) -> list[str]:  # noqa: ANN401 (a DictConfig)
 
 
 def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED_FREELY) -> Any:  # noqa: ANN401 (a DictConfig)
-    """The saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
+    """Return the saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
 
-    `trust` and each `….trust_remote_code` are always those of this call.
+    A choice of another trainer, such as `trainer=cpu`, says where the run trains: how long it does stays as it was
+    (see `_KEPT`), unless a value is given, such as `trainer.max_steps=200`. `trust` and each `….trust_remote_code` are
+    always those of this call.
 
     Raises:
         UserError: If it is no run folder, if it names something that is not trusted, or if anything else is overridden.
@@ -172,7 +180,7 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED
     from omegaconf import OmegaConf
 
     resumed = OmegaConf.create(_saved(cfg.resume, trusted(cfg), remote=_keys(overrides))[1])
-    for override in overrides:
+    for override in sorted(overrides, key=lambda override: "." in override.partition("=")[0]):  # choices first
         key = override.lstrip("+~").partition("=")[0]
         group = key.partition(".")[0]
         if group in ("resume", "trust"):
@@ -182,7 +190,11 @@ def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED
             raise UserError(
                 f"a resumed run keeps its config: drop {masked_text(override)}; only {' and '.join(free)} may change"
             )
-        OmegaConf.update(resumed, key, OmegaConf.select(cfg, key), merge=False)
+        chosen = OmegaConf.select(cfg, key)
+        if key == "trainer":
+            kept = {name: value for name, value in resumed.trainer.items() if name in _KEPT}
+            chosen = OmegaConf.merge({name: value for name, value in chosen.items() if name not in _KEPT}, kept)
+        OmegaConf.update(resumed, key, chosen, merge=False)
     return resumed
 
 

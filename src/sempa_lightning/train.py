@@ -89,7 +89,9 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
 
     if is_first_process():
         datamodule.prepare_data()
-        if not resume:
+        if resume:
+            _record_changes(run, cfg, console)
+        else:
             _describe(run, cfg, datamodule.counts)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
@@ -162,6 +164,17 @@ def _check_measured(comparison: Any, run: RunDir) -> None:  # noqa: ANN401 (`Bef
     if comparison.failed:
         failed = "; ".join(f"{key}: {why}" for key, why in comparison.failed.items())
         raise UserError(f"{failed}. The weights are saved; measure them again with evaluate run={run.path}")
+
+
+def _record_changes(run: RunDir, cfg: Any, console: Any) -> None:  # noqa: ANN401 (as below; a console)
+    """Print what this call changes in the trainer of a resumed run, and write it to the run's config."""
+    from sempa_lightning.evaluation.report.rows import flat
+
+    before, now = flat(run.read_config().get("trainer")), flat(OmegaConf.to_container(cfg.trainer))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            console.print(f"trainer.{key}: {before.get(key, 'unset')} → {now.get(key, 'unset')}", soft_wrap=True)
+    write_text(run.config, config_text(cfg))
 
 
 def _log_end(loggers: Sequence[Any], run: RunDir, comparison: Any, step: int) -> None:  # noqa: ANN401 (`BeforeAfter`, which is slow to import)

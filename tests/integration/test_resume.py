@@ -1,6 +1,7 @@
 """A run that broke off goes on as if it never had."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -244,13 +245,17 @@ def test_a_run_folder_can_be_moved_before_it_is_resumed(here, cut_off, whole, ti
 
 def test_trainer_and_logger_may_change(here, cut_off, tmp_path, monkeypatch):
     run = cut_off(tmp_path / "run", 5)
-    before = [path.read_bytes() for path in (run.config, run.manifest)]
+    config, manifest = run.read_config(), run.manifest.read_bytes()
     monkeypatch.chdir(tmp_path)
     done = here("resume=run", "trainer.max_steps=6", "logger=tensorboard")
     assert done.returncode == 0, done.stderr
     assert run.read_summary()["train/steps"] == 6
     assert list((run.path / "tensorboard").glob("events.*"))
-    assert [path.read_bytes() for path in (run.config, run.manifest)] == before
+    assert run.manifest.read_bytes() == manifest
+    now = run.read_config()
+    assert now["trainer"] == {**config["trainer"], "max_steps": 6}
+    assert {**now, "trainer": 0, "logger": 0} == {**config, "trainer": 0, "logger": 0}
+    assert now["logger"] != config["logger"]
 
 
 @pytest.mark.parametrize("word", ["loss.beta=0.5", "model=llama3", "+loss.extra=1", "seed=1", "data.batch_size=4"])
@@ -302,3 +307,33 @@ def test_the_documented_job_is_requeued_where_the_run_can_go_on(tmp_path, code, 
     assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == code
     assert (tmp_path / "asked").exists() == requeued
     assert not requeued or (tmp_path / "asked").read_text() == "requeue 17\n"
+
+
+def test_more_steps_follow_the_schedule_of_all_steps(here, train, unmeasured, tmp_path):
+    """The cosine of 3 steps has ended at 0; that of 6 is half-way down there."""
+    run = train(tmp_path / "run", *unmeasured, "trainer.max_steps=3", "scheduler.warmup_ratio=0.0", "optimizer.lr=1e-2")
+    done = here(f"resume={run.path}", "trainer.max_steps=6")
+    assert done.returncode == 0, done.stderr
+    assert "trainer.max_steps: 3 → 6\n" in done.stdout
+    assert run.read_config()["trainer"]["max_steps"] == 6
+    rates = [line["train/learning_rate"] for line in history(run) if "train/learning_rate" in line]
+    expected = [0.005 * (1 + math.cos(math.pi * step / steps)) for step, steps in enumerate([3] * 3 + [6] * 3)]
+    assert rates == pytest.approx(expected, abs=1e-8)
+
+
+def test_another_trainer_says_where_a_run_goes_on_and_not_how_long(tmp_path):
+    """By default the command trains on the demonstration set for 100 steps."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from sempa_lightning.entry import conf_dir, resumed_config
+
+    length = ["trainer.max_steps=4", "trainer.val_check_interval=2", "+trainer.max_time=00:01:00:00"]
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        saved = compose("train", [f"paths.run_dir={tmp_path}", "trainer=ddp", *length])
+        (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(saved, resolve=True))
+        words = [f"resume={tmp_path}", "trainer.log_every_n_steps=3", "trainer=cpu"]
+        trainer = resumed_config(compose("train", [*words, f"paths.run_dir={tmp_path}"]), words).trainer
+    own = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
+    before = {name: value for name, value in saved.trainer.items() if name != "strategy"}
+    assert dict(trainer) == {**before, **own, "log_every_n_steps": 3}

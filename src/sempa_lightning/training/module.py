@@ -12,6 +12,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.forward import check_causal
@@ -67,6 +69,7 @@ class TrainingModule(LightningModule):
         self._scheduler = scheduler
         self._max_grad_norm = max_grad_norm
         self._layout = layout
+        self._grad_norm: Tensor | None = None
         self._parts = 1
         self._val_sums: dict[str, Tensor] = {}
         self._suspects: list[str] = []
@@ -93,6 +96,15 @@ class TrainingModule(LightningModule):
     def on_train_start(self) -> None:
         """Take no step where a run goes on from its last: Lightning would, if that is no multiple of the interval."""
         self.trainer.should_stop |= self.global_step >= self.trainer.estimated_stepping_batches
+        self._set_learning_rate()
+
+    def _set_learning_rate(self) -> None:
+        """Give the first step of a resumed run the rate of its schedule, which may have more steps than before."""
+        scheduler: Any = self.lr_schedulers()
+        if self.global_step and isinstance(scheduler, LambdaLR):
+            groups = scheduler.optimizer.param_groups
+            for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+                group["lr"] = base * factor(scheduler.last_epoch)
 
     def training_step(self, step: StepBatch, _: int) -> None:
         """Accumulate the gradients of the step's micro-batches, clip, update."""
@@ -103,16 +115,21 @@ class TrainingModule(LightningModule):
         self._stop_unless_finite()
         if self.global_step == 0:
             self._check_gradients()
-        if self._max_grad_norm is not None:
-            norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
-            self.log("train/grad_norm", whole(norm))
         optimizer.step()
+        if self._grad_norm is not None:
+            self.log("train/grad_norm", self._grad_norm)
         optimizer.zero_grad()
         scheduler: Any = self.lr_schedulers()
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         scheduler.step()
         for name, total in self._total(sums).items():
             self.log(f"train/{name}", total / step.size, prog_bar=name == "loss")
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients: in `training_step` those of fp16 are still multiplied by the scale of the loss."""
+        if self._max_grad_norm is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self._grad_norm = whole(nn.utils.clip_grad_norm_(parameters, self._max_grad_norm))
 
     def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401 (Lightning's signature)
         """Have the last step validated, whatever the interval: Lightning validates where a run is about to stop."""
