@@ -1,6 +1,7 @@
 """`python -m sempa_lightning.embed`: a vector for each text of a corpus of any size, by any number of processes."""
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
+    settle_dtype,
     subjects_of,
     telling_errors,
     trusted,
@@ -150,7 +152,9 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
         raise UserError(f"dtype={cfg.dtype}: vectors are written as {' or '.join(_DTYPES)}")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
-    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    sys.stdout.writelines(settle_dtype(own, own.device))
+    return own
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="embed")

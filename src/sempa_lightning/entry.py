@@ -32,6 +32,9 @@ _KEPT = (
     *("val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps"),
 )
 
+# What a precision of the trainer computes in, by its number.
+_HALVES = {"bf16": "bfloat16", "16": "float16"}
+
 # What a model that is looked at consists of, in a config and in that of a run.
 SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
 
@@ -205,6 +208,38 @@ def config_text(cfg: Any) -> str:  # noqa: ANN401 (a DictConfig, or a dict of it
     values = OmegaConf.to_container(cfg if OmegaConf.is_config(cfg) else OmegaConf.create(cfg))
     shown = for_file(values)
     return OmegaConf.to_yaml(cfg) if shown == values else OmegaConf.to_yaml(OmegaConf.create(shown))
+
+
+def settle_dtype(cfg: Any, device: str | None) -> list[str]:  # noqa: ANN401 (a DictConfig)
+    """Replace `model.dtype: auto` by the dtype for the device, so that a folder's config says what was computed in.
+
+    Args:
+        cfg: Has `model`, and `trainer` where it trains.
+        device: Where the model goes; null is the GPU if there is one, else the CPU.
+
+    Returns:
+        Whole lines for the user: what was chosen, and what is emulated on the device at which measured cost.
+    """
+    import torch
+
+    from sempa_lightning.models.dtype import AUTO, dtype_named, is_native, slowdown
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name, precision, lines = cfg.model.get("dtype"), str(cfg.get("trainer", {}).get("precision")), []
+    if name == AUTO:
+        name = str(dtype_named(AUTO, device)).removeprefix("torch.")
+        cfg.model.dtype = name
+        why = "" if name == "bfloat16" else f", for this {device} has no units for bfloat16"
+        lines.append(f"model.dtype=auto: {name}{why}\n")
+    asked = {"model.dtype": name or "float32", "trainer.precision": _HALVES.get(precision.partition("-")[0], "float32")}
+    for key, remedy in (("model.dtype", "auto"), ("trainer.precision", "32-true")):
+        dtype = dtype_named(asked[key])
+        if not is_native(dtype, device):
+            lines.append(
+                f"{key}: this {device} emulates {asked[key]}, a matrix product takes"
+                f" {slowdown(dtype, device):.1f} times as long as in float32. Set {key}={remedy}.\n"
+            )
+    return lines
 
 
 def refuse_another_config(

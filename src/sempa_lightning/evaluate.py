@@ -21,6 +21,7 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
+    settle_dtype,
     subjects_of,
     telling_errors,
     trusted,
@@ -116,7 +117,9 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     if any(override.startswith("limit=") for override in overrides):
         for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
             task.limit = cfg.limit
-    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    sys.stdout.writelines(settle_dtype(own, own.device))
+    return own
 
 
 def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """`python -m sempa_lightning.mine`: find hard negatives for the rows of a data set with a model's embeddings."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sempa_lightning.entry import (
     config_text,
     instantiate,
     run_main,
+    settle_dtype,
     subjects_of,
     telling_errors,
     trusted,
@@ -129,6 +131,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in brought])
     OmegaConf.resolve(own)
     own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides, trusted(cfg))
+    sys.stdout.writelines(settle_dtype(own, own.device))
     if not {"train", "dev"} <= set(own.data):
         raise UserError("for which rows? Name preference data, such as data=simcse data.path=<file>")
     return own

@@ -1,5 +1,6 @@
 """`python -m sempa_lightning.synthesize`: let a language model write training rows for your sentences."""
 
+import sys
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
+    settle_dtype,
     telling_errors,
 )
 from sempa_lightning.errors import UserError
@@ -131,6 +133,7 @@ def composed(cfg: Any) -> Any:  # noqa: ANN401 (as below)
         raise UserError("which model writes? model=<option> or model.path=<folder or Hub name>")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
+    sys.stdout.writelines(settle_dtype(own, own.device))
     return own
 
 

@@ -21,6 +21,7 @@ from sempa_lightning.entry import (
     refuse_another_config,
     resumed_config,
     run_main,
+    settle_dtype,
     telling_errors,
 )
 from sempa_lightning.errors import UserError
@@ -133,6 +134,34 @@ def _refuse_idle(objective: Any, overrides: Sequence[str]) -> None:  # noqa: ANN
             )
 
 
+def _refuse_alone(objective: Any, batch_size: object) -> None:  # noqa: ANN401 (a config node)
+    """Refuse to contrast each anchor with nothing.
+
+    Args:
+        objective: Its config.
+        batch_size: Anchors of an optimiser step.
+
+    Raises:
+        UserError: If an anchor is alone in its step and its own rejected candidates are no negatives.
+    """
+    for member in objective.get("objectives", {}).values():
+        _refuse_alone(member.get("objective", {}), batch_size)
+    if objective.get("negatives") is False and batch_size == 1:
+        raise UserError(
+            "data.batch_size=1: with objective.negatives=false an anchor that is alone in its step has no negative, and"
+            " a loss of 0. Set data.batch_size=2 or more."
+        )
+
+
+def _settle_dtype(cfg: Any) -> None:  # noqa: ANN401 (as below)
+    """Choose `model.dtype: auto` for the trainer's device; the first process prints what is chosen or emulated."""
+    from sempa_lightning.training.setup import is_first_process
+
+    lines = settle_dtype(cfg, "cpu" if cfg.trainer.get("accelerator") == "cpu" else None)
+    if lines and is_first_process():
+        sys.stdout.writelines(lines)
+
+
 def _has_begun(run: RunDir, cfg: Any) -> bool:  # noqa: ANN401 (as below)
     """Whether the same command has run in this folder before, and was stopped after its first checkpoint.
 
@@ -238,6 +267,8 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
             if not resume:
                 _refuse_idle(cfg.objective, hydra_config.overrides.task)
             OmegaConf.resolve(cfg)
+            _refuse_alone(cfg.objective, cfg.data.get("batch_size"))
+            _settle_dtype(cfg)
             if cfg.preflight:
                 from sempa_lightning.preflight import preflight
 

@@ -25,8 +25,8 @@ OPTIONS = sorted(
 TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "divergence", "eval", "logger", "loss", "max_grad_norm", "model",
-        "monitor", "objective", "optimizer", "paths", "preflight", "prompt", "readout", "reference", "resume",
-        "run_name", "samples", "scheduler", "scoring", "seed", "sweep", "trainer",
+        "monitor", "monitor_mode", "objective", "optimizer", "paths", "preflight", "prompt", "readout", "reference",
+        "resume", "run_name", "samples", "scheduler", "scoring", "seed", "sweep", "trainer",
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",

@@ -228,12 +228,17 @@ class PreferenceDataModule(LightningDataModule):
                 else "raise data.max_length or change prompt"
             )
             raise UserError(f"no row is left after tokenising: {counts}; {advice}")
-        self._check_last_step(part, counts.kept)
+        self._check_steps(part, counts.kept, counts.candidates.get(1, 0))
         return TokenizedRows(dataset), counts
 
-    def _check_last_step(self, part: str, num_rows: int) -> None:
+    def _check_steps(self, part: str, num_rows: int, pairs: int) -> None:
         """Refuse at once what would fail at the end of an epoch: a row that needs others in its step, and has none."""
         size = self._loaders.batch_size
+        if size == 1 and not self._need_rejected and pairs:
+            raise UserError(
+                f"data.batch_size=1: {pairs} {part} rows have no rejected candidate, and nothing else to be contrasted"
+                " with. Set data.batch_size=2 or more, or data.need_rejected=true to leave them out."
+            )
         if self._negatives.in_batch and not self._negatives.given and (num_rows - 1) % size == 0:
             raise UserError(
                 f"the last step of {num_rows} {part} rows has a single one, without others to take a rejected candidate"

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.dtype import dtype_named
 from sempa_lightning.models.vocabulary import check_vocabulary
 
 # Attributes of configs that limit the number of positions; models without any of them, such as recurrent ones and those
@@ -55,7 +56,8 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
     Args:
         path: A local folder, a `pkg://` location or a Hub name.
         revision: Commit, tag or branch on the Hub.
-        dtype: Dtype of the weights, as torch names it.
+        dtype: Dtype of the weights, as torch names it; `auto` is bfloat16 where this machine's GPU, or else its CPU,
+            computes it natively, and float32 elsewhere.
         chat_template: Replaces the tokenizer's own chat template.
         load_in_4bit: Quantise to 4 bits with bitsandbytes (QLoRA).
         dropout: Leave the model's dropout on. Off by default, as in the paper's run: policy and reference then
@@ -73,7 +75,7 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
             the tokenizer does not fit.
     """
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    options = {**source, "dtype": _dtype(dtype), "use_safetensors": True}
+    options = {**source, "dtype": dtype_named(dtype), "use_safetensors": True}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if load_in_4bit:
@@ -115,7 +117,7 @@ def outline(
     Raises:
         UserError: If the model is unknown, gated or out of reach, or if torch has no such dtype.
     """
-    options = {"dtype": _dtype(dtype), "trust_remote_code": trust_remote_code}
+    options = {"dtype": dtype_named(dtype), "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(_location(path), revision=revision, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
@@ -210,13 +212,6 @@ def max_positions(model: nn.Module) -> int:
     tables = [m for name, m in model.named_modules() if isinstance(m, nn.Embedding) and "position" in name]
     reserved = [table.padding_idx + 1 for table in tables if table.padding_idx is not None]
     return limit - max(reserved, default=0)
-
-
-def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise UserError(f"model.dtype={name} is no dtype of torch: set float32, bfloat16 or float16")
-    return dtype
 
 
 def _location(path: str) -> str:

@@ -339,3 +339,14 @@ def test_a_chat_template_that_merges_prompt_and_reply_is_named_as_the_cause(tmp_
     module = datamodule(tmp_path, template=PromptTemplate("say {sentence}", chat=True), tokenizer=chat, unfit="drop")
     with pytest.raises(UserError, match=r"10 rows read, 0 kept.*chat template.*prompt\.chat=false"):
         module.setup("fit")
+
+
+def test_pairs_that_are_alone_in_their_step_are_refused(tmp_path):
+    """Without a rejected candidate, and with nothing else in the step, their contrastive loss would be 0."""
+    pairs = Triplets(FileTable(str(tmp_path / "pairs.jsonl")), anchor="a", chosen="c", rejected="r")
+    lines = [{"a": f"w{number}", "c": f"w{number} w1", "r": ["w5"] if number else None} for number in range(3)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"^data\.batch_size=1: 1 train rows .*data\.need_rejected=true"):
+        datamodule(tmp_path, train=pairs, batch_size=1, need_rejected=False).setup("fit")
+    datamodule(tmp_path, train=pairs, batch_size=1).setup("fit")
+    datamodule(tmp_path, train=pairs, batch_size=2, need_rejected=False).setup("fit")

@@ -197,3 +197,20 @@ def test_a_layer_that_the_model_lacks(policy, rows, layer):
     objective = Contrastive(LOSS, replace(READOUT, layer=layer), negatives=True, kl_weight=0.0)
     with pytest.raises(UserError, match=rf"readout\.layer={layer}: the model's layers are 0 to 2, or -3 to -1"):
         next(objective(policy, NoReference(policy), step(rows)))
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "joint"])
+def test_an_anchor_is_not_contrasted_with_nothing(objective):
+    from hydra import compose, initialize_config_dir
+
+    from sempa_lightning.entry import conf_dir
+    from sempa_lightning.train import _refuse_alone
+
+    words = [f"objective={objective}", "data.negatives.given=false", "data.negatives.in_batch=1"]
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        cfg = compose("train", words)
+    _refuse_alone(cfg.objective, 2)
+    with pytest.raises(UserError, match=r"^data\.batch_size=1: .*loss of 0\. Set data\.batch_size=2"):
+        _refuse_alone(cfg.objective, 1)
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        _refuse_alone(compose("train", [f"objective={objective}"]).objective, 1)
