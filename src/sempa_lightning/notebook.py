@@ -1,7 +1,7 @@
 """The short Python interface: `sempa_lightning.load(…)`, then encode, compare and generate."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
