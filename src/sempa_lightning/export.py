@@ -62,7 +62,7 @@ def export(
     try:
         with replacing_folder(out) as folder:
             if model is not None:
-                _save(model, chosen, folder)
+                _save(model, chosen, folder, trust_remote_code=trust_remote_code)
             if "adapter" in chosen:
                 _copy_adapter(run, config, folder / "adapter")
             for name in chosen:
@@ -124,7 +124,7 @@ def _copy_adapter(run: RunDir, config: Mapping[str, Any], folder: Path) -> None:
         write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base})
 
 
-def _save(model: SentenceModel, chosen: Sequence[Format], folder: Path) -> None:
+def _save(model: SentenceModel, chosen: Sequence[Format], folder: Path, *, trust_remote_code: bool) -> None:
     """Merge the adapter, write the whole models among the formats, and compare their outputs with the run's.
 
     Raises:
@@ -138,11 +138,13 @@ def _save(model: SentenceModel, chosen: Sequence[Format], folder: Path) -> None:
     if expected is not None:
         whole.save_pretrained(written)
         tokenizer.save_pretrained(written)
-        found = logits(AutoModelForCausalLM.from_pretrained(written, dtype=whole.dtype), tokenizer)
+        options = {"dtype": whole.dtype, "trust_remote_code": trust_remote_code}
+        found = logits(AutoModelForCausalLM.from_pretrained(written, **options), tokenizer)
         check_exported(written, expected, found, whole.dtype)
     if expected_vectors is not None:
         save_sentence_transformer(whole, tokenizer, readout, encoder)
-        check_exported(encoder, expected_vectors, vectors(encoder, single(readout), whole.dtype), whole.dtype)
+        options = {"dtype": whole.dtype, "trust_remote_code": trust_remote_code}
+        check_exported(encoder, expected_vectors, vectors(encoder, single(readout), options), whole.dtype)
 
 
 def _upload(folder: Path, repository: str) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import RunDir
+from sempa_lightning.assets import local_path
 from sempa_lightning.data.flaw import check_readable
 from sempa_lightning.errors import UserError
+from sempa_lightning.files import read_object
 from sempa_lightning.masking import refuse_masks
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.adapters import SavedAdapter
@@ -121,7 +123,7 @@ def load(
     """Load a trained run, or any causal language model, to embed sentences and to generate.
 
     Args:
-        path: A run folder, a folder in Hugging Face format, a `pkg://` location or a name on the Hub. A run
+        path: A run folder, a folder in Hugging Face format, an adapter, a `pkg://` location or a name on the Hub. A run
             brings its own readout and prompt, anything else is used with SemPA's. A run folder is data: only
             components of this package are built from its config.
         dtype: Dtype of the weights, as torch names it; None is the run's own, or float32.
@@ -136,7 +138,10 @@ def load(
     if RunDir(path).config.is_file():
         model = load_run(RunDir(path), remote if dtype is None else {**remote, "dtype": dtype}, trust)
     else:
-        policy, tokenizer = load_causal_lm(str(path), dtype=dtype or "float32", trust_remote_code=trust_remote_code)
+        adapter = local_path(str(path)) / "adapter_config.json"
+        base = str(read_object(adapter).get("base_model_name_or_path")) if adapter.is_file() else str(path)
+        policy, tokenizer = load_causal_lm(base, dtype=dtype or "float32", trust_remote_code=trust_remote_code)
+        policy = SavedAdapter(str(path)).attach(policy) if adapter.is_file() else policy
         model = SentenceModel(policy, tokenizer, SEMPA_READOUT, SEMPA_PROMPT)
     placed(model.policy, device)
     return model

@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from sempa_lightning.artifacts import RunDir
 from sempa_lightning.assets import local_path
 from sempa_lightning.errors import UserError
 from sempa_lightning.export import export
@@ -258,3 +259,25 @@ def test_an_export_that_computes_something_else_is_not_written(write_run, monkey
         with pytest.raises(UserError, match=rf"^formats=\[{name}\]: .* relative error \d.*formats=\[adapter\]"):
             export(run, run.export, formats, None)
         assert not run.export.exists()
+
+
+def test_the_adapter_of_a_model_of_the_package_can_be_loaded(tmp_path):
+    """Its base has a name that only this package knows."""
+    from sempa_lightning.models.adapters import Lora, save_policy
+    from sempa_lightning.models.causal_lm import load_causal_lm
+
+    nano = "pkg://sempa_lightning/assets/nano"
+    base, tokenizer = load_causal_lm(nano)
+    policy = Lora(r=2, alpha=4, dropout=0.0, target_modules=["q_proj"]).attach(base)
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    folder = save_policy(policy, tokenizer, RunDir(tmp_path))
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": nano}))
+    loaded = load(folder, device="cpu")
+    ids = tokenizer("A girl is reading.", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.policy(ids).logits, policy(ids).logits)
+        with policy.disable_adapter():
+            assert (policy(ids).logits - loaded.policy(ids).logits).abs().max() > 0.1

@@ -1,5 +1,6 @@
 """Whether a written model computes what the run's own model computes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,15 @@ def logits(model: Any, tokenizer: PreTrainedTokenizerBase) -> Float[Tensor, "tok
 
 
 @torch.no_grad()
-def vectors(folder: Path, readout: Readout, dtype: torch.dtype) -> Float[Tensor, "sentences width"]:
-    """Compute the vectors of `SENTENCES` from the files of a sentence encoder, as sentence-transformers does."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=dtype).eval()
+def vectors(folder: Path, readout: Readout, options: Mapping[str, Any]) -> Float[Tensor, "sentences width"]:
+    """Compute the vectors of `SENTENCES` from the files of a sentence encoder, as sentence-transformers does.
+
+    Args:
+        folder: The files.
+        readout: Its pooling is used.
+        options: Of the loading of the model.
+    """
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, **options).eval()
     found = []
     for sentence in SENTENCES:
         ids = tokenizer.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)

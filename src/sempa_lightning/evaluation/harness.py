@@ -205,11 +205,18 @@ def _task_manager(*, everything: bool) -> Any:  # noqa: ANN401 (a class of the h
 
 @contextlib.contextmanager
 def _quiet_harness() -> Iterator[None]:
-    """Leave out the harness's warnings: that a model in memory is unusual, and each text that is cut (counted here)."""
+    """Leave out the harness's warnings: that a model in memory is unusual, and each text that is cut (counted here).
+
+    Nor is git asked for a commit, which it has none to tell of outside of a repository, and says so.
+    """
+    from lm_eval import evaluator
+
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, commit = logger.level, evaluator.get_git_commit_hash
     logger.setLevel(logging.ERROR)
+    evaluator.get_git_commit_hash = lambda: None
     try:
         yield
     finally:
         logger.setLevel(level)
+        evaluator.get_git_commit_hash = commit

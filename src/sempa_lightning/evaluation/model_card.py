@@ -1,5 +1,6 @@
 """The README.md of an exported model: what it is, how to load it, its numbers, training and licences."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ _LIBRARIES: dict[Format, str] = {
     "adapter": "peft",
     "merged": "transformers",
     "sentence-transformers": "sentence-transformers",
+}
+_PREPARATIONS = {
+    "end_with_full_stop": "one that does not end with . ? \" or ' gets a full stop; double quotes become single ones,"
+    " and a final question mark a full stop",
+    "as_it_is": "as they are",
+    "str": "as they are",
 }
 _TASKS: dict[Format, str] = {
     "adapter": "text-generation",
@@ -94,19 +101,29 @@ class ModelCard:
             )
         in_package = self._base.startswith("pkg://")
         base = f'local_path("{self._base}")' if in_package else f'"{self._base}"'
+        dtype = self.config["model"].get("dtype", "float32")
         return (
             ("from sempa_lightning.assets import local_path\n" if in_package else "")
             + "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n"
-            + f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), "{where}")'
+            + f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}, dtype="{dtype}"), '
+            + f'"{where}")'
         )
 
     def _readout(self) -> str:
         readout = self.config["readout"]
-        texts = [readout["template"]["text"]] if "template" in readout else readout["texts"]
-        prompts = ", ".join(f"`{text}`" for text in texts)
+        template = readout.get("template", readout)
+        prompts = [template["text"]] if "template" in readout else readout["texts"]
+        system = template.get("system")
+        turn = "without a system turn" if system is None else f"after the system turn {_code(system)}"
+        how = f"as a user turn of the model's chat template, {turn}" if template.get("chat") else "as plain text"
+        if any("\n" in text or "`" in text for text in prompts):
+            prompt = "\n\n".join(["Prompt:", *map(_fenced, prompts), f"It is read {how}"])
+        else:
+            prompt = f"Prompt {', '.join(map(_code, prompts))}, read {how}"
+        name = _name(readout["preprocess"])
         return (
-            f"Prompt {prompts}, sentences prepared by `{_name(readout['preprocess'])}`,"
-            f" layer {readout['layer']}, pooling `{_name(readout['pooling'])}`."
+            f"{prompt}. Sentences: {_PREPARATIONS.get(name, f'prepared by {_code(name)}')}. Vectors: layer"
+            f" {readout['layer']}, pooling {_code(_name(readout['pooling']))}, not normalized."
         )
 
     def _numbers(self) -> Iterator[str]:
@@ -128,7 +145,7 @@ class ModelCard:
         for part in ("adapter", "objective", "reference", "optimizer", "scheduler"):
             if part in self.config:
                 yield part, f"`{_describe(self.config[part])}`"
-        yield "prompt", f"`{self.config['prompt']['text']}`"
+        yield "prompt", _code(self.config["prompt"]["text"])
         for part, counts in self.manifest.get("data", {}).items():
             if isinstance(counts, Mapping) and "kept" in counts:
                 yield (
@@ -153,6 +170,17 @@ class ModelCard:
             yield "The training data were written for sempa_lightning and are under its licence, Apache-2.0."
 
 
+def _code(text: str) -> str:
+    """A code span of one line; line breaks become `\\n`."""
+    return f"`{text}`" if "\n" not in text and "`" not in text else f"`` {json.dumps(text, ensure_ascii=False)} ``"
+
+
+def _fenced(text: str) -> str:
+    """A code block that holds a text as it is."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
+
+
 def _sentence_case(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -163,7 +191,8 @@ def _stage(summary: Mapping[str, float], stage: str) -> Iterator[tuple[str, floa
 
 def _name(node: Mapping[str, Any]) -> str:
     """Name of the class or function of a config node."""
-    return str(node["_target_"]).rpartition(".")[2]
+    target = str(node["path"] if node["_target_"] == "hydra.utils.get_method" else node["_target_"])
+    return target.rpartition(".")[2]
 
 
 def _describe(node: object) -> str:

@@ -383,3 +383,10 @@ def test_drop_asks_as_the_paper_does():
     (asked,) = task.validation_docs()
     assert task.process_results(asked, [" Cy"]) == {"em": 1.0, "f1": 1.0}
     assert task.process_results(asked, [" Young"])["f1"] == pytest.approx(0.67)
+
+
+def test_git_says_nothing_outside_of_a_repository(subject, written, tmp_path, monkeypatch, capfd):
+    """The harness asks it for a commit of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    HarnessTask(written(CHOICES), "acc", 0.0, limit=2, batch_size=4).run(subject, iter)
+    assert "fatal" not in capfd.readouterr().err

@@ -92,7 +92,7 @@ def test_what_ships_with_the_package_brings_its_licence():
     assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
     assert "pre-trained on articles of the English Wikipedia (CC BY-SA 3.0)" in card
     assert "* The training data were written for sempa_lightning" in card
-    assert 'from_pretrained(local_path("pkg://sempa_lightning/assets/nano"))' in card
+    assert 'from_pretrained(local_path("pkg://sempa_lightning/assets/nano"), dtype="float32")' in card
 
 
 def test_a_folder_is_no_model_of_the_hub(tmp_path, monkeypatch):
@@ -106,3 +106,21 @@ def test_a_run_without_numbers_has_no_table_of_them():
     card = ModelCard(CONFIG, {}, {}, LOCATIONS).text("adapter")
     assert "## Numbers" not in card
     assert "## Training" in card
+
+
+def test_the_readout_is_told_in_words_with_its_literal_prompt():
+    """Line breaks and backticks would end a code span; a preparation may be named by a path, as in `conf/readout`."""
+    method = {"_target_": "hydra.utils.get_method", "path": "sempa_lightning.prompts.sentence.end_with_full_stop"}
+    template = {"text": 'One\nword ``for`` "{sentence}":', "chat": True, "system": "Be brief."}
+    card = text(readout=CONFIG["readout"] | {"preprocess": method, "template": template}, prompt={"text": "a\nb"})
+    assert '\n```text\nOne\nword ``for`` "{sentence}":\n```\n' in card
+    assert "as a user turn of the model's chat template, after the system turn `Be brief.`" in card
+    assert "gets a full stop" in card
+    assert "not normalized" in card
+    assert "get_method" not in card
+    assert '| prompt | `` "a\\nb" `` |' in card.splitlines()
+
+
+def test_the_base_of_an_adapter_is_loaded_in_the_dtype_of_the_run():
+    assert 'dtype="bfloat16")' in text(model=CONFIG["model"] | {"dtype": "bfloat16"})
+    assert 'dtype="float32")' in text()
