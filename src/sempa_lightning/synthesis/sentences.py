@@ -74,7 +74,11 @@ def read_sentences(table: Table, column: str, limit: int | None) -> Sentences:
         nonlocal read
         seen = set[str]()
         for read, record in enumerate(table, 1):
-            text = text_cell(record, column, f"{table.name}, record {read}").strip()
+            where = f"{table.name}, record {read}"
+            if column not in record:
+                known = ", ".join(map(repr, record))
+                raise UserError(f"{where} has no column {column!r}; it has {known}: set column=<one>")
+            text = text_cell(record, column, where).strip()
             reason = flaw(text) or ("repeated" if text in seen else None)
             if reason is None:
                 seen.add(text)
