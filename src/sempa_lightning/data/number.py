@@ -12,7 +12,8 @@ def finite_number(value: object, where: str) -> float:
         UserError: If it is a boolean, a text, missing, NaN or infinite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{where} is {value!r}, not a number")
+        found = repr(value)[:60] if isinstance(value, str | bool | None) else type(value).__name__
+        raise UserError(f"{where} is {found}, not a number")
     return _finite(value, where)
 
 

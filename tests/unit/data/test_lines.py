@@ -75,6 +75,7 @@ def test_own_pairs_with_a_byte_order_mark(tmp_path):
         ({"score": True}, "'score' is True, not a number"),
         ({"score": "4"}, "'score' is '4', not a number"),
         ({"score": None}, "'score' is None, not a number"),
+        ({"score": [[4]]}, "'score' is list, not a number"),
         ({"score": ...}, "no column 'score'; it has 'sentence1', 'sentence2'"),
         ({"sentence1": ...}, "no column 'sentence1'; it has 'sentence2', 'score'"),
         ({"sentence2": None}, "'sentence2' is NoneType, not text"),

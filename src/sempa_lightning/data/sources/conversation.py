@@ -58,11 +58,16 @@ def question(turns: list[Turn], where: str) -> Question:
     Raises:
         UserError: If the user says nothing.
     """
-    said = [turn for turn in turns if turn.role != "system"]
+    said = without_system(turns)
     asked = [turn for turn in said if turn.role == "user"]
     if not asked:
         raise UserError(f"{where} has no turn of the user")
     return Question(asked[-1].content, SEVERAL_TURNS if len(said) > 1 else None)
+
+
+def without_system(turns: list[Turn]) -> list[Turn]:
+    """Return what user and assistant say."""
+    return [turn for turn in turns if turn.role != "system"]
 
 
 def _is_message(message: object) -> bool:

@@ -1,7 +1,7 @@
 """Preference data in ms-swift's format, which SemPA's own code writes."""
 
 from sempa_lightning.data.rows import Row
-from sempa_lightning.data.sources.conversation import Turn, conversation, question, split_reply
+from sempa_lightning.data.sources.conversation import Turn, conversation, question, split_reply, without_system
 from sempa_lightning.data.sources.table_rows import TableRows
 from sempa_lightning.data.table import Record, cell, is_missing, texts
 from sempa_lightning.errors import UserError
@@ -27,13 +27,13 @@ class SwiftPreferences(TableRows):
 
 
 def _rejected(record: Record, before: list[Turn], where: str) -> tuple[str, ...]:
-    """The rejected replies; a whole conversation must have the same turns before its last one."""
+    """The rejected replies; a whole conversation must have the same turns before its last one, system turns aside."""
     messages = record.get("rejected_messages")
     if is_missing(messages):
         only_messages = "rejected_messages" in record and "rejected_response" not in record
         return ("",) if only_messages else texts(record, "rejected_response", where)
     column = f"{where}: 'rejected_messages'"
     other, rejected = split_reply(conversation(messages, column), column)
-    if other and other != before:
+    if other and without_system(other) != without_system(before):
         raise UserError(f"{where}: 'messages' and 'rejected_messages' differ before their last turn")
     return (rejected,)

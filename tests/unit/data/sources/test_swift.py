@@ -35,6 +35,7 @@ def source(tmp_path: Path, *records: object) -> SwiftPreferences:
         {"messages": [USER, REPLY], "rejected_messages": [USER, SLEEPS]},
         {"messages": [USER, REPLY], "rejected_messages": None, "rejected_response": ["A man sleeps."]},
         {"messages": [USER, REPLY], "rejected_messages": [SLEEPS]},
+        {"messages": [{"role": "system", "content": "s"}, USER, REPLY], "rejected_messages": [USER, SLEEPS]},
     ],
 )
 def test_formats(tmp_path, record):
