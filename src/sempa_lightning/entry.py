@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,11 @@ def telling_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if not (message := _message(error)):
-            raise
+            if not secret_overrides(sys.argv):
+                raise
+            # Hydra would print the overrides beside the traceback.
+            sys.stderr.write(for_terminal(masked_text(traceback.format_exc())))
+            sys.exit(1)
         sys.stderr.write(f"error: {for_terminal(masked_text(message))}\n")
         sys.exit(1)
 
@@ -369,6 +374,8 @@ def _message(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         return _system_message(error)
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        return f"the encoding of this locale is {sys.getfilesystemencoding()} ({error}): set PYTHONUTF8=1"
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
 
     return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None

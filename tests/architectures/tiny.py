@@ -17,8 +17,7 @@ _DERIVED = {
     "architectures", "model_type", "transformers_version", "dtype", "_name_or_path", "qk_head_dim", "per_layer_config"
 }  # fmt: skip
 _REQUIRED: dict[str, dict[str, Any]] = {}
-_EXTRA: dict[str, dict[str, Any]] = {
-}
+_EXTRA: dict[str, dict[str, Any]] = {}
 
 # Sizes by the name of a config's attribute; the first pattern that is found counts.
 _SIZES = (

@@ -354,3 +354,13 @@ def test_a_trial_of_several_processes_that_fails(sweep):
     assert (trial.state, trial.why[:26]) == ("failed", "the loss is not finite at ")
     (path,) = files(trial.run)
     assert exit_codes(records(path)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("project", "a/b"), ("project", "x" * 200), ("tags", ["t" * 100]), ("tags", [""])],
+)
+def test_a_name_that_wandb_refuses_is_an_error_of_its_key(tmp_path, key, value):
+    names = {"project": "p", "name": "n", "group": None, "tags": [], key: value}
+    with pytest.raises(UserError, match=rf"^logger\.wandb\.{key}="):
+        RunLogger(save_dir=str(tmp_path), **names)

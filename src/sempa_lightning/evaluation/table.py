@@ -92,4 +92,5 @@ def print_samples(before: Samples, after: Samples, console: Console) -> None:
         table.add_column(heading, ratio=1)
     for sentence, old_text in before.paraphrases.items():
         table.add_row(sentence, old_text, after.paraphrases[sentence])
-    console.print(table)
+    if table.row_count:
+        console.print(table)

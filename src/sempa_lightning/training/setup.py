@@ -58,7 +58,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
 
 def quieten() -> None:
     """Leave the terminal to progress bars and tables: no chatter of libraries below warnings."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # It says which process has died before it ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import ValidationError
 
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
@@ -34,7 +35,7 @@ class RunLogger(WandbLogger):
         tags: Words to find it by.
 
     Raises:
-        UserError: If `WANDB_MODE` is none of W&B's.
+        UserError: If `WANDB_MODE` is none of W&B's, or W&B does not take a name.
     """
 
     def __init__(self, project: str, name: str, save_dir: str, group: str | None, tags: list[str]) -> None:
@@ -44,6 +45,7 @@ class RunLogger(WandbLogger):
         if run.trial.is_file():
             name = ",".join(f"{key}={value}" for key, value in recorded(run).chosen.items()) or name
             group = group or run.path.absolute().parent.name
+        _check_names({"project": project, "name": name, "group": group, "tags": tags})
         earlier = _earlier_id(run)
         super().__init__(project=project, name=name, save_dir=save_dir, id=earlier, group=group, tags=tags)
         # Read now, for the log is cut back to the checkpoint before a run goes on.
@@ -76,6 +78,25 @@ class RunLogger(WandbLogger):
                 self.log_table(f"tables/{name}", list(rows[0]), [list(row.values()) for row in rows], step=step)
         for name, path in pictures.items():
             self.log_image(f"pictures/{name}", [str(path)], step)
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    """Let W&B check what the run is called, before a model is loaded.
+
+    Raises:
+        UserError: If it refuses a name.
+    """
+    import wandb
+
+    fields = {"project": "project", "name": "run_name", "group": "run_group", "tags": "run_tags"}
+    for key, value in names.items():
+        if value is None:
+            continue
+        try:
+            wandb.Settings.model_validate({fields[key]: value})
+        except (wandb.Error, ValueError) as error:  # pydantic's errors are of values
+            found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"logger.wandb.{key}={value}: {found}") from error
 
 
 def _begin(settings: dict[str, Any]) -> Any:  # noqa: ANN401 (as above)
