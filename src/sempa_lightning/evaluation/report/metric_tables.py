@@ -20,6 +20,7 @@ from sempa_lightning.evaluation.report.table import (
 
 _GEOMETRY_DIGITS = 4
 _MOST_COLUMNS = 8
+_COLLAPSE, _COLLAPSED = "mean_cosine", 0.95
 
 
 def metric_table(comparison: Comparison, family: Family, papers: Papers) -> Table | None:
@@ -43,7 +44,21 @@ def metric_table(comparison: Comparison, family: Family, papers: Papers) -> Tabl
     headings = tuple(display(metric).heading for metric in metrics)
     percent = [display(metric).label for metric in metrics if display(metric).scale != 1]
     notes = (f"{', '.join(percent)}: × 100.",) if percent else ()
-    return Table(family.name, family.title, headings, tuple(lines), notes=notes)
+    return Table(family.name, family.title, headings, tuple(lines), notes=(*notes, *_collapse_notes(comparison, tasks)))
+
+
+def _collapse_notes(comparison: Comparison, tasks: Sequence[str]) -> list[str]:
+    """A note for each row whose embeddings point almost the same way: their alignment says nothing."""
+    notes = []
+    for task in tasks:
+        for row in comparison.rows:
+            value = comparison.value(row, [(task, _COLLAPSE)])
+            if value is not None and value.mean > _COLLAPSED:
+                notes.append(
+                    f"{row.label}: mean cosine {value.mean:.2f}: the embeddings have collapsed to nearly one direction;"
+                    " alignment is low whatever the quality, so read it beside uniformity."
+                )
+    return notes
 
 
 def _paper_line(row: PaperRow, metrics: list[str]) -> Line:

@@ -17,6 +17,7 @@ _LEADING = ("headline", "runs", "ended")
 _FOLDED = ("numbers", "notes")
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 _MOST_CARDS = 2
+_PICTURES = "Pictures of the tasks"
 _MANY_COLUMNS = 7
 
 
@@ -63,8 +64,20 @@ def _head(report: Report) -> Iterator[str]:
                 + "\n".join(map(_card, statements))
                 + "\n</section>"
             )
-    links = [f'<a href="#{slug(table.key)}">{for_html(table.title)}</a>' for table in _shown(report)]
+    links = (f'<a href="#{slug(key)}">{for_html(title)}</a>' for key, title in _sections(report))
     yield f"<nav>{' '.join(links)}</nav>"
+
+
+def _sections(report: Report) -> Iterator[tuple[str, str]]:
+    """Anchors and headings, in the order of the page."""
+    tables = _shown(report)
+    yield from ((table.key, table.title) for table in tables if table.key in _LEADING)
+    yield from ((gallery.title, gallery.title) for gallery in report.galleries if gallery.charts)
+    yield from ((table.key, table.title) for table in tables if table.key not in _LEADING)
+    if report.pictures:
+        yield "pictures", _PICTURES
+    if any(text for _, text in report.configs):
+        yield "configs", "Configs"
 
 
 def _card(said: Statement) -> str:
@@ -87,7 +100,7 @@ def _charts(report: Report) -> Iterator[str]:
                 for chart in gallery.charts
             )
             names = "".join(f"<span>{_dot(colour)}{for_html(name)}</span> " for name, colour in gallery.legend)
-            yield f"<h2>{for_html(gallery.title)}</h2>"
+            yield f'<h2 id="{slug(gallery.title)}">{for_html(gallery.title)}</h2>'
             if gallery.note:
                 yield f'<p class="note">{for_html(gallery.note)}</p>'
             if names:
@@ -104,7 +117,7 @@ def _pictures(report: Report) -> Iterator[str]:
         figures = "\n".join(
             _figure(_named(path), _uri(path.read_bytes(), path.suffix.lower())) for path in report.pictures
         )
-        yield f'<h2 id="pictures">Pictures of the tasks</h2>\n<div class="pictures drawn">\n{figures}\n</div>'
+        yield f'<h2 id="pictures">{_PICTURES}</h2>\n<div class="pictures drawn">\n{figures}\n</div>'
 
 
 def _named(path: Path) -> str:
@@ -192,4 +205,4 @@ def _configs(report: Report) -> Iterator[str]:
         inner = "\n".join(
             f'<p class="note">{for_html(folder)}</p>\n<pre>{for_html(text)}</pre>' for folder, text in texts
         )
-        yield f'<details class="fold"><summary><h2>Configs</h2></summary>\n{inner}\n</details>'
+        yield f'<details class="fold"><summary><h2 id="configs">Configs</h2></summary>\n{inner}\n</details>'

@@ -299,3 +299,22 @@ def test_numbers_beside_an_axis_are_whole():
     svg = drawn("Perplexity", draw).svg
     assert "<!-- 8268.53" in svg
     assert "<!-- +8" not in svg
+
+
+def test_the_navigation_leads_to_every_section(report):
+    page = (report / "report.html").read_text()
+    anchors = re.findall(r'<a href="#([^"]+)">', page)
+    assert anchors == re.findall(r'<h2 id="([^"]+)">', page)
+    assert {"pictures", "configs", "sts", "At-a-glance"} <= set(anchors)
+
+
+def test_a_collapse_stands_beside_alignment(evaluation):
+    for stage, cosine in (("before", 0.99), ("after", 0.5)):
+        path = evaluation / f"results/{stage}/geometry/demo.json"
+        content = json.loads(path.read_text())
+        content["metrics"] |= {"mean_cosine": cosine, "alignment": 0.1}
+        path.write_text(json.dumps(content))
+    write_report([evaluation], evaluation)
+    notes = tables(evaluation)["geometry"]["notes"]
+    assert [note.partition(":")[0] for note in notes] == ["before"]
+    assert "mean cosine 0.99" in notes[0]

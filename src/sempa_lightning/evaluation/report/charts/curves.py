@@ -102,6 +102,7 @@ def _figure(key: str, curves: Sequence[tuple[str, Sequence[Sequence[Point]]]]) -
             )
     _stretch(axis, [[value * how.scale for _, value in points] for _, runs in curves for points in runs])
     axis.set(xlabel="step", ylabel=how.heading + (" × 100" if how.scale != 1 else ""))
+    axis.set_xlim(left=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(color=GRID)
     return figure

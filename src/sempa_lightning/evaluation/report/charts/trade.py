@@ -15,7 +15,7 @@ from sempa_lightning.evaluation.report.suite_tables import Column
 
 _MOST_NAMES = 8
 # Letters of a line beside an axis, and of a name's beside a point.
-_LINE, _NAME_LINE = 46, 36
+_LINE, _NAME_LINE = 46, 28
 # Points that an axis spans at least, so that a change of a tenth does not look like a leap.
 _LEAST_SPAN = 4.0
 
@@ -132,7 +132,7 @@ def name_point(axis: Axes, name: str, point: tuple[float, float]) -> None:
     is_left = axis.transLimits.transform(point)[0] < 0.5  # noqa: PLR2004 (the middle)
     place, side = ((6, 5), "left") if is_left else ((-6, 5), "right")
     name = fill(name, _NAME_LINE)
-    axis.annotate(name, point, place, textcoords="offset points", ha=side, fontsize=8, color="#111827")
+    axis.annotate(name, point, place, textcoords="offset points", ha=side, fontsize=10, color="#111827")
 
 
 def _axis_label(column: Column) -> str:
