@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from sempa_lightning.checksums import fits_checksum
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import read_lines, read_object, with_nonfinite, write_json, write_text
 from sempa_lightning.masking import masked
@@ -40,13 +41,18 @@ class _Folder:
         """Read the resolved config; empty while there is none.
 
         Raises:
-            UserError: If the file is no YAML.
+            UserError: If the file is no YAML, or holds something else than a mapping.
         """
+        if not self.config.is_file():
+            return {}
         try:
-            content = yaml.safe_load(self.config.read_text(encoding="utf-8")) if self.config.is_file() else {}
-        except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UserError(f"{self.config} is no YAML ({error}): restore it, or name a new folder") from error
-        return content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            found = "nothing" if content is None else type(content).__name__
+            raise UserError(f"{self.config}: expected a mapping, found {found}. Restore it, or name a new folder.")
+        return content
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest; empty while there is none.
@@ -204,8 +210,16 @@ class EvaluationDir(_Measured):
         return [with_nonfinite(line) for line in read_lines(self.followed)]
 
     def read_result(self, place: str) -> dict[str, Any]:
-        """Read what a task gave; empty while it gave nothing."""
-        return read_object(self.result(place))
+        """Read what a task gave; empty while it gave nothing.
+
+        Raises:
+            UserError: If the file is no JSON object, or does not fit its checksum.
+        """
+        path = self.result(place)
+        content = read_object(path)
+        if not fits_checksum(content, place):
+            raise UserError(f"{path}: checksum wrong. Measure it again with evaluate resume={self.path}")
+        return content
 
     def read_results(self) -> dict[str, dict[str, Any]]:
         """Read what all tasks gave so far, by place."""
@@ -275,7 +289,7 @@ class MiningDir(_Folder):
         Raises:
             UserError: If the folder holds something else: a run, an evaluation, rows mined in another way.
         """
-        if self.config.is_file() and self.config.read_text(encoding="utf-8") != config:
+        if self.config.is_file() and self.config.read_bytes() != config.encode():
             raise UserError(f"{self.path} holds something else already: name a new folder with hydra.run.dir=…")
         write_text(self.config, config)
 
@@ -356,8 +370,17 @@ class SweepDir:
             raise UserError(
                 f"{self.path} holds a sweep already: sweep.resume={self.path} goes on with it, or name a new folder"
             )
-        if (begun := json.loads(self.words.read_text(encoding="utf-8"))) != asked:
+        if (begun := self._read_words()) != asked:
             raise UserError(f"{self.path} was begun with other words: resume it with {' '.join(begun)}")
+
+    def _read_words(self) -> list[str]:
+        try:
+            content = json.loads(self.words.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, list) or not all(isinstance(word, str) for word in content):
+            raise UserError(f"{self.words}: expected a JSON list of overrides. Restore it, or begin a new sweep.")
+        return content
 
 
 def relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 (any nesting of plain values)

@@ -4,18 +4,24 @@ A checksum also covers a name, such as the key of a cache entry: a file that was
 CRC-32 finds every burst of up to 32 bits, and misses other damage once in 4 billion times.
 """
 
+import io
 import json
 import shutil
 import sys
 import uuid
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sempa_lightning.files import write_text
 
 _BLOCK = 4 << 20
 _CHECKSUMS = "checksums.json"
+_KEY = "checksum"
+_COMMENT = b"crc32:"
+_COMMENT_BYTES = len(_COMMENT) + 8
 
 
 def checksum(name: str, *parts: bytes | memoryview) -> str:
@@ -70,6 +76,22 @@ def read_checked(path: Path) -> str | None:
     return content
 
 
+def with_checksum(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Add the checksum of a JSON object to it."""
+    return {**content, _KEY: checksum(name, _canonical(content))}
+
+
+def fits_checksum(content: Mapping[str, Any], name: str) -> bool:
+    """Check a JSON object against the checksum in it; one without, of an earlier version, fits."""
+    rest = {key: value for key, value in content.items() if key != _KEY}
+    return _KEY not in content or content[_KEY] == checksum(name, _canonical(rest))
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    """A JSON object as it is read back, whether its file has NaN as a number or as a string."""
+    return json.dumps(json.loads(json.dumps(content), parse_constant=str)).encode()
+
+
 def _signed(content: str, name: str) -> str:
     """A text and its checksum, a line each."""
     return f"{content}\n{checksum(name, content.encode())}\n"
@@ -81,12 +103,29 @@ def _content(signed: str, name: str) -> str | None:
     return content if signed == _signed(content, name) else None
 
 
+def sign_zip(archive: io.BytesIO) -> None:
+    """Append the checksum of a whole zip archive without a comment, such as a checkpoint of torch, as its comment."""
+    archive.seek(-2, io.SEEK_END)
+    archive.write(_COMMENT_BYTES.to_bytes(2, "little"))
+    with archive.getbuffer() as content:
+        value = zlib.crc32(content)
+    archive.write(_COMMENT + f"{value:08x}".encode())
+
+
 def is_whole_zip(path: Path) -> bool:
-    """Check a zip archive, such as a checkpoint of torch, against its own checksums, which torch does not read."""
+    """Check a zip archive against its checksum; one without is checked against those of its members."""
     try:
+        with path.open("rb") as stream:
+            left, value = stream.seek(-_COMMENT_BYTES, io.SEEK_END), 0
+            comment = stream.read()
+            if comment.startswith(_COMMENT):
+                stream.seek(0)
+                while left and (block := stream.read(min(left, _BLOCK))):
+                    left, value = left - len(block), zlib.crc32(block, value)
+                return comment == _COMMENT + f"{value:08x}".encode()
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError):  # all that damage looks like
+            return not archive.comment and archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OSError):  # all that damage looks like
         return False
 
 

@@ -64,6 +64,8 @@ def embed(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as belo
     corpus = Corpus(named_table("corpus", cfg.corpus, cfg.split, cfg.revision), cfg.column)
     parts = Parts(folder, corpus.survey(), cfg.part_rows, shard)
     refuse_another_config(folder, config_text(cfg), _FREE)
+    if folder.config.is_file():  # else the files may be anyone's
+        parts.remove_damaged()
     parts.read(parts.own)
     if not own_rank():  # what is gone on with is all of it, not one process's share
         write_text(folder.config, config_text({**cfg, "shard": None}))

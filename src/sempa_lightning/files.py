@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,42 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON objects, one a line; whole lines only, for a process may be writing one, or have died in one."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = []
-    for line in text.splitlines(keepends=True):
-        if line.endswith("}\n"):
-            with suppress(ValueError, RecursionError):
-                lines.append(json.loads(line))
-    return lines
+    """Read JSON objects, one a line; a last line without an end is left out: its process writes it, or died in it.
+
+    Raises:
+        UserError: If any other line is damaged.
+    """
+    lines = whole_lines(path)
+    for number, line in enumerate(lines, 1):
+        if line is None:
+            raise damaged_line(path, number)
+    return [line for line in lines if line is not None]
+
+
+def whole_lines(path: Path) -> list[dict[str, Any] | None]:
+    """Read the lines of a file that have an end, as JSON objects; None for each that is none."""
+    *lines, _ = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    return [_object(line) for line in lines]
+
+
+def damaged_line(path: Path, number: int) -> UserError:
+    """Name a line that is damaged."""
+    return UserError(f"{path}, line {number}: not a JSON object. Restore the file, or remove this line.")
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def cut_unfinished(path: Path) -> None:
+    """Remove a last line that has no end, before more lines are appended."""
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def strict_json(content: object, *, indent: int | None = None, ensure_ascii: bool = True) -> str:

@@ -49,6 +49,7 @@ def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
     _refuse_another(folder, cfg, sentences.fingerprint)
     filters, arrange = instantiate(cfg.filters), instantiate(cfg.rows)
     parts = Parts(folder, sentences.texts, cfg.part_size)
+    parts.remove_damaged()
     if parts.missing:
         _write(cfg, folder, parts, sentences.as_dict(), console)
     account = assemble(parts.drafts(), filters, arrange, folder)
@@ -116,7 +117,7 @@ def _refuse_another(folder: SynthesisDir, cfg: Any, fingerprint: str) -> None:  
     if not folder.begun:
         return
     refuse_another_config(folder, config_text(cfg), _FREE)
-    if folder.read_manifest()["sentences"]["fingerprint"] != fingerprint:
+    if folder.read_manifest().get("sentences", {}).get("fingerprint") != fingerprint:
         raise UserError(
             f"{cfg.sentences} holds other sentences than when {folder.path} was begun: name a new folder with"
             " hydra.run.dir=…"

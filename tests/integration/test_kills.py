@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sempa_lightning.artifacts import RunDir
-from sempa_lightning.training.checkpoints import is_whole
+from sempa_lightning.checksums import is_whole_zip as is_whole
 
 KILLS = int(os.environ.get("SEMPA_KILLS", "4"))
 SEED = int(os.environ.get("SEMPA_KILL_SEED", time.time_ns() % 1_000_000))

@@ -1,8 +1,9 @@
 import pytest
 
-from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, MiningDir, RunDir, SynthesisDir
+from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, MiningDir, RunDir, SweepDir, SynthesisDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing
+from sempa_lightning.sweeps.trial import Trial, recorded
 
 KINDS = [RunDir, EvaluationDir, EmbeddingDir, SynthesisDir, MiningDir]
 
@@ -24,6 +25,38 @@ def test_what_cannot_be_read_is_told(kind, tmp_path):
         folder.read_config()
     with pytest.raises(UserError, match=r"manifest\.json is no JSON"):
         folder.read_manifest()
+
+
+@pytest.mark.parametrize("content", [b"", b"- a", b"a: \xff", b"\0", b"[" * 500, b"a: b: c"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_config_that_is_no_mapping_is_named(kind, tmp_path, content):
+    folder = kind(tmp_path)
+    folder.config.write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml.*(is no YAML|expected a mapping, found (nothing|list))"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"a": 1}', b"[1]", b"\xff", b"[" * 100_000])
+def test_a_damaged_record_of_a_sweep_is_named(tmp_path, content):
+    sweep = SweepDir(tmp_path)
+    sweep.words.write_bytes(content)
+    with pytest.raises(UserError, match=r"sweep\.json: expected a JSON list of overrides"):
+        sweep.begin(["seed=1,2"], resume=True)
+    run = sweep.run(0)
+    run.path.mkdir()
+    run.trial.write_bytes(content)
+    with pytest.raises(UserError, match=r"trial\.json"):
+        recorded(run)
+
+
+def test_a_trial_has_a_state_that_there_is(tmp_path):
+    run = SweepDir(tmp_path).run(3)
+    run.path.mkdir()
+    Trial(run, ("seed=1",)).became("done")
+    assert recorded(run).state == "done"
+    run.trial.write_text(run.trial.read_text().replace("done", "dome"))
+    with pytest.raises(UserError, match=r"trial\.json: state is 'dome'"):
+        recorded(run)
 
 
 @pytest.mark.parametrize(

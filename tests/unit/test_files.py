@@ -8,8 +8,8 @@ import torch
 
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
-from sempa_lightning.files import naming, read_object, with_nonfinite, write_json
-from sempa_lightning.training.jsonl_logger import JsonlLogger
+from sempa_lightning.files import cut_unfinished, naming, read_lines, read_object, with_nonfinite, write_json
+from sempa_lightning.training.jsonl_logger import JsonlLogger, cut_back
 
 
 @pytest.mark.parametrize("write", ["weights", "tokenizer"])
@@ -59,3 +59,34 @@ def test_json_that_is_nested_too_deeply_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ' + "[" * 100_000)
     with pytest.raises(UserError, match=r"a\.json is no JSON"):
         read_object(tmp_path / "a.json")
+
+
+LINES = b'{"step": 0, "loss": 2.5}\n{"step": 1, "loss": 1.5}\n{"step": 2, "loss": 0.5}\n'
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 3, "lo', b"\0" * 40, b"\xff"])
+def test_a_last_line_without_an_end_is_left_out(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(LINES + torn)
+    assert [line["step"] for line in read_lines(path)] == [0, 1, 2]
+    cut_unfinished(path)
+    assert path.read_bytes() == LINES
+
+
+@pytest.mark.parametrize("line", [b'{"step": 1, "lo', b"\xff", b"", b"[1]", b"[" * 100_000, b'{"step": 1}{"step": 2}'])
+def test_any_other_damaged_line_is_named(tmp_path, line):
+    first, _, third = LINES.splitlines(keepends=True)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(first + line + b"\n" + third)
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not a JSON object"):
+        read_lines(path)
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not a JSON object"):
+        cut_back(path, 3)
+
+
+def test_damage_after_the_checkpoint_is_cut_off(tmp_path):
+    """A power cut leaves what was not flushed, which a checkpoint needs none of."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(LINES + b'\0\0\n{"step": null, "seconds": 3}\n{"step": 7}\n{"st')
+    cut_back(path, 2)
+    assert path.read_bytes() == b"".join(LINES.splitlines(keepends=True)[:2])

@@ -13,12 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sempa_lightning.artifacts import EmbeddingDir
+from sempa_lightning.checksums import checksum, discard
 from sempa_lightning.embedding.corpus import Survey
 from sempa_lightning.embedding.shard import Shard
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing
 
 _KEY = b"sempa_lightning"
+# All that reading a damaged file raises.
+_UNREADABLE = (pyarrow.ArrowException, OSError, LookupError, TypeError, ValueError)
 
 
 class About(NamedTuple):
@@ -72,6 +75,12 @@ class Parts:
         """The rows of a part, counted from 0."""
         return range(self.survey.rows)[number * self.size : (number + 1) * self.size]
 
+    def remove_damaged(self) -> None:
+        """Remove the parts of this process's share that do not hold what was written: they are to do again."""
+        for path in map(self.folder.part, self.own):
+            if path.is_file() and not is_whole(path):
+                discard(path, "embedding its texts again")
+
     def read(self, numbers: Sequence[int], weights: str | None = None) -> list[About]:
         """What those of the parts say that are there.
 
@@ -86,6 +95,15 @@ class Parts:
             if weights is not None and about.weights != weights:
                 raise UserError(f"{path} was made with other weights: name a new folder with hydra.run.dir=…")
         return found
+
+
+def _checksum(table: pyarrow.Table, about: About) -> str:
+    """Cover all that a reader gets: the columns, and what the part says of itself."""
+    vectors = table["vector"].combine_chunks()
+    texts = table["text"].to_pylist() if "text" in table.column_names else None
+    said = json.dumps([about, str(vectors.type.value_type), vectors.type.list_size, texts]).encode()
+    numbers = [table["row"].to_numpy(), vectors.flatten().to_numpy()]
+    return checksum(_KEY.decode(), said, *(memoryview(column).cast("B") for column in numbers))
 
 
 def write_part(
@@ -107,9 +125,22 @@ def write_part(
     columns = {"row": pyarrow.array(rows, pyarrow.int64())}
     columns |= {} if texts is None else {"text": pyarrow.array(texts, pyarrow.string())}
     columns |= {"vector": pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}
-    table = pyarrow.table(columns).replace_schema_metadata({_KEY: json.dumps(about._asdict())})
+    table = pyarrow.table(columns)
+    said = about._asdict() | {"checksum": _checksum(table, about)}
+    table = table.replace_schema_metadata({_KEY: json.dumps(said)})
     with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, use_dictionary=False)  # hardly a number comes twice
+        # Hardly a number comes twice. No checksum covers statistics, which some readers use to skip rows.
+        pyarrow.parquet.write_table(table, temporary, use_dictionary=False, write_statistics=False)
+
+
+def is_whole(path: Path) -> bool:
+    """Check a part against its checksum; one without, of an earlier version, must be readable to its end."""
+    try:
+        written, about = _read_said(path)
+        found = _checksum(pyarrow.parquet.read_table(path), about)
+    except (*_UNREADABLE, AttributeError):
+        return False
+    return written in (None, found)
 
 
 def read_about(path: Path) -> About:
@@ -119,7 +150,12 @@ def read_about(path: Path) -> About:
         UserError: If the file is none.
     """
     try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
-        return About(**json.loads(metadata[_KEY]))
-    except (pyarrow.ArrowException, KeyError) as error:
+        return _read_said(path)[1]
+    except _UNREADABLE as error:
         raise UserError(f"{path} is no part that this command has written: remove it and run again") from error
+
+
+def _read_said(path: Path) -> tuple[str | None, About]:
+    """Read the checksum of a part, if it has one, and what it says of itself."""
+    said = json.loads((pyarrow.parquet.read_schema(path).metadata or {})[_KEY])
+    return said.pop("checksum", None), About(**said)

@@ -12,7 +12,7 @@ from sempa_lightning.evaluation.queue import Queue
 from sempa_lightning.evaluation.runner import measure
 from sempa_lightning.evaluation.subjects import TrainedRun, read_checkpoint
 from sempa_lightning.evaluation.task import Subject
-from sempa_lightning.files import naming, strict_json
+from sempa_lightning.files import cut_unfinished, naming, strict_json
 
 
 def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll: float, patience: float) -> None:
@@ -27,7 +27,8 @@ def follow(run: RunDir, policy: TrainedRun, queue: Queue, console: Console, poll
         patience: As for `new_checkpoints`.
     """
     path = queue.folder.followed
-    done = {line["step"] for line in queue.folder.read_followed()}
+    cut_unfinished(path)
+    done = {line.get("step") for line in queue.folder.read_followed()}
     for checkpoint in new_checkpoints(run, poll, patience):
         if (step := checkpoint["global_step"]) in done:
             continue

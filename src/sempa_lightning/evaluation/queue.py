@@ -11,7 +11,7 @@ from sempa_lightning.artifacts import EvaluationDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.claim import claimed
 from sempa_lightning.evaluation.drawing import plain_text
-from sempa_lightning.evaluation.results import failures, read_measurement, write_failure, write_result
+from sempa_lightning.evaluation.results import failures, read_measurement, remove_damaged, write_failure, write_result
 from sempa_lightning.evaluation.runner import bars, measure, summarize, tracker
 from sempa_lightning.evaluation.subjects import Subjects
 from sempa_lightning.evaluation.task import Measurement, Pictured, Progress, Task
@@ -48,7 +48,11 @@ class Queue:
         return [place for place in self.places if not self.folder.result(place).is_file()]
 
     def retry(self) -> None:
-        """Let what failed be tried again, if nobody is at it now."""
+        """Let what failed, and what is damaged, be tried again, if nobody is at it now."""
+        for place in self.places:
+            with claimed(self.folder.claims / place) as claim:
+                if claim is not None:
+                    remove_damaged(self.folder, place)
         for place in failures(self.folder):
             with claimed(self.folder.claims / place) as claim:
                 if claim is not None:

@@ -2,14 +2,20 @@
 
 import traceback
 from collections.abc import Mapping
+from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from sempa_lightning.artifacts import EvaluationDir
+from sempa_lightning.checksums import discard, file_checksum, with_checksum
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Measurement
 from sempa_lightning.files import replacing, write_json, write_text
 from sempa_lightning.masking import masked_text
+
+_REMEDY = "Measure it again with evaluate resume={}"
 
 
 def write_result(
@@ -20,8 +26,9 @@ def write_result(
     items = {name: values.detach().cpu().contiguous().clone() for name, values in measured.items.items()}
     with replacing(folder.items(place)) as temporary:
         save_file(items, temporary)
-    content = {"metrics": dict(metrics), "notes": measured.notes, "seconds": round(seconds, 3)}
-    write_json(folder.result(place), content)
+    found = file_checksum(folder.items(place), place)
+    content = {"metrics": dict(metrics), "notes": measured.notes, "seconds": round(seconds, 3), "items": found}
+    write_json(folder.result(place), with_checksum(content, place))
     folder.log(place).unlink(missing_ok=True)
 
 
@@ -40,9 +47,41 @@ def write_failure(folder: EvaluationDir, place: str, error: Exception, seconds: 
 
 
 def read_measurement(folder: EvaluationDir, place: str) -> Measurement | None:
-    """Read what a task measured, None if it is not done."""
+    """Read what a task measured, None if it is not done.
+
+    Raises:
+        UserError: If a file of it is damaged.
+    """
     result = folder.read_result(place)
-    return Measurement(load_file(folder.items(place)), result["notes"]) if "metrics" in result else None
+    return Measurement(read_items(folder, place, result), result.get("notes", {})) if "metrics" in result else None
+
+
+def read_items(folder: EvaluationDir, place: str, result: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read the items of a task.
+
+    Args:
+        folder: The evaluation.
+        place: The task.
+        result: What `EvaluationDir.read_result` gives for it.
+
+    Raises:
+        UserError: If they are damaged, or missing where the result names them.
+    """
+    path, written = folder.items(place), result.get("items")
+    try:
+        if written is not None and file_checksum(path, place) != written:
+            raise UserError(f"{path}: checksum wrong. {_REMEDY.format(folder.path)}")
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not readable ({error}). {_REMEDY.format(folder.path)}") from error
+
+
+def remove_damaged(folder: EvaluationDir, place: str) -> None:
+    """Remove the result of a task if a file of it is damaged, so that the task is measured again."""
+    try:
+        read_measurement(folder, place)
+    except UserError:
+        discard(folder.result(place), f"measuring {place} again")
 
 
 def failures(folder: EvaluationDir) -> dict[str, str]:

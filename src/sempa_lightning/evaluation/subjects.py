@@ -1,7 +1,6 @@
 """What is evaluated: a bare model, or what a run trained and the base that it started from."""
 
 import contextlib
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Subject
+from sempa_lightning.files import read_object
 from sempa_lightning.models.adapters import Adapter, SavedAdapter
 from sempa_lightning.models.causal_lm import LanguageModel, causal_lm, load_causal_lm, placed
 from sempa_lightning.models.embedding_cache import EmbeddingCache, weights_name
@@ -232,7 +232,7 @@ def _load_weights(policy: nn.Module, checkpoint: Mapping[str, Any]) -> None:
 def _check_base(run: RunDir, base: nn.Module) -> None:
     """Refuse a base whose name is not that of the model on which the adapter was trained; folders may differ."""
     settings = run.adapter / "adapter_config.json"
-    trained = json.loads(settings.read_text()).get("base_model_name_or_path") if settings.is_file() else None
+    trained = read_object(settings).get("base_model_name_or_path")
     given = causal_lm(base).name_or_path
     if trained and given and Path(trained).name.lower() != Path(given).name.lower():
         raise UserError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sempa_lightning.checksums import is_whole_zip
 from sempa_lightning.errors import UserError
 
 
@@ -13,8 +14,10 @@ def load_plain(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        UserError: If it is not one, or if it holds other objects: to unpickle those can run code.
+        UserError: If it is damaged or not one, or if it holds other objects: to unpickle those can run code.
     """
+    if path.is_file() and not is_whole_zip(path):
+        raise UserError(f"{path} is damaged, or not a checkpoint of torch: it was not read. Restore it.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:

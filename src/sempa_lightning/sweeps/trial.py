@@ -1,14 +1,13 @@
 """A trial: one run of a sweep, and the record of it in the run's folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from sempa_lightning.artifacts import RunDir, SweepDir
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.monitor import BEST, monitor_mode
-from sempa_lightning.files import write_json
+from sempa_lightning.files import read_object, write_json
 from sempa_lightning.masking import masked
 
 State = Literal["queued", "running", "done", "failed", "pruned"]
@@ -86,9 +85,18 @@ def objectives(
 
 
 def recorded(run: RunDir) -> Trial:
-    """Read the record of a run."""
-    content = json.loads(run.trial.read_text(encoding="utf-8"))
-    return Trial(run, **content | {"words": tuple(content["words"])})
+    """Read the record of a run.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    content = read_object(run.trial)
+    if (state := content.get("state", "running")) not in get_args(State):
+        raise UserError(f"{run.trial}: state is {state!r}, not one of {', '.join(get_args(State))}. Restore the file.")
+    try:
+        return Trial(run, **content | {"words": tuple(content["words"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run.trial}: not a record of a trial. Restore the file.") from error
 
 
 def recorded_trials(sweep: SweepDir) -> list[Trial]:

@@ -1,11 +1,15 @@
 """What a language model wrote for a sentence."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sempa_lightning.files import replacing
+from sempa_lightning.checksums import checksum
+from sempa_lightning.errors import UserError
+from sempa_lightning.files import write_text
+
+_KEY = "checksum"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,30 @@ class Draft:
 
 
 def write_drafts(path: Path, drafts: Iterable[Draft]) -> None:
-    """Write one JSON object a line, all of them or none."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
-        lines.writelines(json_line(asdict(draft)) for draft in drafts)
+    """Write a line with the checksum of all others, then one JSON object a line; all of them or none."""
+    content = "".join(json_line(asdict(draft)) for draft in drafts)
+    write_text(path, json_line({_KEY: checksum(path.name, content.encode())}) + content)
 
 
-def read_drafts(path: Path) -> Iterator[Draft]:
-    """Read what `write_drafts` has written."""
-    with path.open(encoding="utf-8") as lines:
-        yield from (Draft(**json.loads(line)) for line in lines)
+def read_drafts(path: Path) -> list[Draft]:
+    """Read what `write_drafts` has written; files of earlier versions have no checksum.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        first, _, rest = content.partition("\n")
+        if _KEY in (said := json.loads(first)):
+            content = rest
+            if said[_KEY] != checksum(path.name, content.encode()):
+                raise ValueError("checksum wrong")
+        *lines, unfinished = content.split("\n")
+        if unfinished:
+            raise ValueError("cut off")
+        return [Draft(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}). Remove it and resume the synthesis.") from error
 
 
 def json_line(content: object) -> str:

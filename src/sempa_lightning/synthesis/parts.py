@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sempa_lightning.artifacts import SynthesisDir
+from sempa_lightning.checksums import discard
+from sempa_lightning.errors import UserError
 from sempa_lightning.synthesis.draft import Draft, read_drafts, write_drafts
 
 
@@ -32,6 +34,15 @@ class Parts:
     def missing(self) -> list[int]:
         """Numbers of the parts that are to do."""
         return [number for number in self._numbers if not self.folder.part(number).is_file()]
+
+    def remove_damaged(self) -> None:
+        """Remove the parts that do not hold what was written, so that they are to do again."""
+        for path in map(self.folder.part, self._numbers):
+            try:
+                if path.is_file():
+                    read_drafts(path)
+            except UserError:
+                discard(path, "writing its sentences again")
 
     def write(self, number: int, drafts: Sequence[Draft]) -> None:
         """Write a part."""

@@ -1,7 +1,6 @@
 """The training checkpoints of a run: which one is best, and from which one a run goes on."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from sempa_lightning.artifacts import RunDir, relocated
+from sempa_lightning.checksums import is_whole_zip, sign_zip
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing
 from sempa_lightning.models.plain_checkpoint import load_plain
@@ -95,7 +95,7 @@ def _newest_whole(run: RunDir, console: Console) -> Path:
     found = run.resumable_checkpoints
     if not found:
         raise UserError(f"{run.path} has no checkpoint to go on from ({run.last_checkpoint.name}); start the run again")
-    newest = next(filter(is_whole, found), None)
+    newest = next(filter(is_whole_zip, found), None)
     if newest is None:
         names = ", ".join(path.name for path in found)
         raise UserError(f"{run.checkpoints} has no whole checkpoint ({names}): copy it again, or start the run again")
@@ -104,15 +104,6 @@ def _newest_whole(run: RunDir, console: Console) -> Path:
         if is_first_process():
             torn.unlink(missing_ok=True)
     return newest
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint has the content that was written, by its checksums, which torch does not read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError):  # all that damage looks like
-        return False
 
 
 def _follow(run: RunDir, checkpoint: dict[str, Any], path: Path) -> None:
@@ -127,7 +118,7 @@ def _follow(run: RunDir, checkpoint: dict[str, Any], path: Path) -> None:
     states = checkpoint["callbacks"]
     moved = {name: relocated(state, state.get("dirpath", folder), folder) for name, state in states.items()}
     for state in moved.values():
-        if state.get("monitor") and (best := state["best_model_path"]) and not is_whole(Path(best)):
+        if state.get("monitor") and (best := state["best_model_path"]) and not is_whole_zip(Path(best)):
             raise UserError(f"{best} is not whole: copy it again, or start the run again")
     if moved != states:
         _write(checkpoint | {"callbacks": moved}, path)
@@ -136,5 +127,6 @@ def _follow(run: RunDir, checkpoint: dict[str, Any], path: Path) -> None:
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     content = io.BytesIO()  # torch's own writer hides why it failed
     torch.save(checkpoint, content)
+    sign_zip(content)
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sempa_lightning.files import flush, naming, replacing, strict_json
+from sempa_lightning.files import damaged_line, flush, naming, replacing, strict_json, whole_lines
 
 
 class JsonlLogger(Logger):
@@ -50,16 +50,21 @@ class JsonlLogger(Logger):
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drop lines after `step`, and a line that was not written to its end, before a run is resumed."""
+    """Drop lines after `step`, whole or not, before a run is resumed.
+
+    Raises:
+        UserError: If a line before `step` is damaged.
+    """
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if entry["step"] is not None and entry["step"] < step:
-            kept.append(line + "\n")
+    lines = whole_lines(path)
+    end = max((number for number, line in enumerate(lines, 1) if _is_before(line, step)), default=0)
+    if None in lines[:end]:
+        raise damaged_line(path, lines.index(None) + 1)
+    kept = [json.dumps(line) + "\n" for line in lines[:end] if _is_before(line, step)]
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _is_before(line: dict[str, Any] | None, step: int) -> bool:
+    return line is not None and isinstance(line.get("step"), int) and line["step"] < step

@@ -235,7 +235,7 @@ def calls(reference, policy, batch):
 
 
 def files(folder):
-    return sorted(folder.rglob("*.logps"))
+    return sorted(folder.rglob("*.logps2"))
 
 
 def attached(model, seed=0, r=4):

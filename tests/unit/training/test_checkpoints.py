@@ -1,14 +1,22 @@
+import random
+
 import pytest
 import torch
 
-from sempa_lightning.training.checkpoints import is_whole
+from sempa_lightning.checksums import is_whole_zip as is_whole
+from sempa_lightning.training.checkpoints import AtomicCheckpointIO
 
 
-@pytest.fixture
-def content(tmp_path):
+@pytest.fixture(params=["signed", "of an earlier version"])
+def content(tmp_path, request):
     path = tmp_path / "whole.ckpt"
-    torch.save({"state_dict": {"weight": torch.randn(100, 100)}, "global_step": 3}, path)
+    checkpoint = {"state_dict": {"weight": torch.randn(100, 100)}, "global_step": 3}
+    if request.param == "signed":
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    else:
+        torch.save(checkpoint, path)
     assert is_whole(path)
+    assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["weight"], checkpoint["state_dict"]["weight"])
     return path.read_bytes()
 
 
@@ -32,3 +40,14 @@ def test_damage_is_seen(content, tmp_path, harm):
 
 def test_what_is_not_there_is_not_whole(tmp_path):
     assert not is_whole(tmp_path / "none.ckpt")
+
+
+def test_any_byte_of_a_checkpoint_counts(tmp_path):
+    path, chance = tmp_path / "last.ckpt", random.Random(0)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.ones(20)}, "global_step": 3}, path)
+    content = path.read_bytes()
+    for place in [*range(-1200, 0, 7), *(chance.randrange(len(content)) for _ in range(100))]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        assert not is_whole(path), place

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from sempa_lightning.artifacts import EvaluationDir, RunDir
 from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.results import read_items
 from sempa_lightning.evaluation.task import Items
 from sempa_lightning.masking import masked
 
@@ -88,12 +87,13 @@ class Evaluation:
         return inherited if isinstance(inherited, dict) else {}
 
     def items(self, subject: str, task: str) -> Items:
-        """Items of a task; empty if they are not there or cannot be read."""
-        path = EvaluationDir(self.path).items(f"{subject}/{task}")
-        try:
-            return load_file(path) if path.is_file() else {}
-        except (SafetensorError, OSError):
-            return {}
+        """Items of a task; empty if they are not there.
+
+        Raises:
+            UserError: If they are damaged.
+        """
+        place, folder = f"{subject}/{task}", EvaluationDir(self.path)
+        return read_items(folder, place, folder.read_result(place)) if folder.items(place).is_file() else {}
 
     def pictures(self) -> list[Path]:
         """Pictures that lie in the folder, by name."""
