@@ -26,25 +26,27 @@ TOP_LEVEL_KEYS = {
     "train": {
         "adapter", "callbacks", "compile", "data", "divergence", "eval", "logger", "loss", "max_grad_norm", "model",
         "monitor", "monitor_mode", "objective", "optimizer", "paths", "preflight", "prompt", "readout", "reference",
-        "resume", "run_name", "samples", "scheduler", "scoring", "seed", "sweep", "trainer",
+        "resume", "run_name", "samples", "scheduler", "scoring", "seed", "sweep", "trainer", "trust",
     },
     "evaluate": {
         "checkpoint", "device", "eval", "follow", "keep_layers", "limit", "model", "paths", "patience_seconds",
         "poll_seconds", "processes", "prompt", "readout", "resume", "run", "run_name", "scoring", "seed", "subjects",
+        "trust",
     },
     "embed": {
         "batch_size", "checkpoint", "column", "corpus", "device", "dtype", "keep_text", "model", "part_rows", "paths",
         "processes", "prompt", "readout", "resume", "revision", "run", "run_name", "scoring", "seed", "shard", "split",
+        "trust",
     },
-    "export": {"formats", "out", "push", "run"},
+    "export": {"formats", "model", "out", "push", "run", "trust"},
     "synthesize": {
         "adapter", "batch_size", "chat", "column", "device", "encoder", "filters", "limit", "model",
         "outputs_per_prompt", "part_size", "paths", "prompt", "prompts_per_sentence", "readout", "resume", "revision",
-        "rows", "run_name", "sampling", "seed", "sentences", "split", "transformation",
+        "rows", "run_name", "sampling", "seed", "sentences", "split", "transformation", "trust",
     },
     "mine": {
         "data", "device", "given", "max_similarity", "min_similarity", "model", "number", "of_positive", "paths",
-        "prompt", "readout", "run", "run_name", "scoring", "seed",
+        "prompt", "readout", "run", "run_name", "scoring", "seed", "trust",
     },
 }  # fmt: skip
 # What some models and data bring for training, which other commands do not read.

@@ -24,7 +24,6 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_targ
 # How transformers names the permission to run code of a model, in arguments and in errors.
 _REMOTE_CODE = "trust_remote_code"
 
-
 # The end of an error about a folder without safetensors.
 PICKLES = (
     "Pickles (.bin, .pt, .pth) can run code and are not read: if you trust one, convert it with torch.load(…,"
