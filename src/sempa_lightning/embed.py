@@ -154,7 +154,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
         raise UserError(f"dtype={cfg.dtype}: vectors are written as {' or '.join(_DTYPES)}")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
-    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
     sys.stdout.writelines(settle_dtype(own, own.device))
     return own
 
@@ -164,8 +164,8 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     """Hydra's door."""
     with telling_errors():
         overrides = list(HydraConfig.get().overrides.task)
-        resumed, trust = cfg.resume is not None, trusted(cfg)
-        cfg = resumed_config(cfg, overrides, _FREE[:3]) if resumed else composed(cfg, overrides)
+        resumed, trust = cfg.resume is not None, trusted(cfg.trust)
+        cfg = resumed_config(cfg, overrides, _FREE[:3], trust) if resumed else composed(cfg, overrides)
         folder = EmbeddingDir(cfg.paths.run_dir)
         with first_stopping_on_signals(f"resume={folder.path}", folder.config.is_file):
             embed(cfg, trust)

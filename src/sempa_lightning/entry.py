@@ -160,7 +160,7 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
-def trusted(cfg: Any) -> list[str]:  # noqa: ANN401 (a DictConfig)
+def trusted(given: Any) -> list[str]:  # noqa: ANN401 (a value of a config)
     """Return the modules that `trust` names; they are written nowhere.
 
     Raises:
@@ -168,26 +168,30 @@ def trusted(cfg: Any) -> list[str]:  # noqa: ANN401 (a DictConfig)
     """
     from omegaconf import OmegaConf
 
-    given = cfg.get("trust")
     names = OmegaConf.to_container(given) if OmegaConf.is_list(given) else given or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"trust: expected a list of modules, found {names!r}. Set trust=[my_module].")
     return names
 
 
-def resumed_config(cfg: Any, overrides: list[str], free: Sequence[str] = RESUMED_FREELY) -> Any:  # noqa: ANN401 (a DictConfig)
+def resumed_config(
+    cfg: Any,  # noqa: ANN401 (a DictConfig)
+    overrides: list[str],
+    free: Sequence[str] = RESUMED_FREELY,
+    trust: Sequence[str] = (),
+) -> Any:  # noqa: ANN401 (a DictConfig)
     """Return the saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
 
     A choice of another trainer, such as `trainer=cpu`, says where the run trains: how long it does stays as it was
-    (see `_KEPT`), unless a value is given, such as `trainer.max_steps=200`. `trust` and each `….trust_remote_code` are
-    always those of this call.
+    (see `_KEPT`), unless a value is given, such as `trainer.max_steps=200`. The modules in `trust` and each
+    `….trust_remote_code` are those of this call alone.
 
     Raises:
         UserError: If it is no run folder, if it names something that is not trusted, or if anything else is overridden.
     """
     from omegaconf import OmegaConf
 
-    resumed = OmegaConf.create(_saved(cfg.resume, trusted(cfg), remote=_keys(overrides))[1])
+    resumed = OmegaConf.create(_saved(cfg.resume, trust, remote=_keys(overrides))[1])
     for override in sorted(overrides, key=lambda override: "." in override.partition("=")[0]):  # choices first
         key = override.lstrip("+~").partition("=")[0]
         group = key.partition(".")[0]

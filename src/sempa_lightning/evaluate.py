@@ -117,7 +117,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     if any(override.startswith("limit=") for override in overrides):
         for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
             task.limit = cfg.limit
-    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg))
+    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
     sys.stdout.writelines(settle_dtype(own, own.device))
     return own
 
@@ -193,8 +193,9 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     overrides, code = list(hydra_config.overrides.task), 1
     try:
         with telling_errors():
-            resumed, trust = cfg.resume is not None, trusted(cfg)
-            cfg = resumed_config(cfg, overrides, ("processes", "device")) if resumed else composed(cfg, overrides)
+            resumed, trust = cfg.resume is not None, trusted(cfg.trust)
+            free = ("processes", "device")
+            cfg = resumed_config(cfg, overrides, free, trust) if resumed else composed(cfg, overrides)
             folder = EvaluationDir(cfg.paths.run_dir)
             sweep = f"the same command with hydra.sweep.dir={hydra_config.sweep.dir}"
             words = f"resume={folder.path}" if hydra_config.mode != RunMode.MULTIRUN else sweep

@@ -172,7 +172,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             raise UserError(f"out={cfg.out} exists already: remove it or name a new folder")
         formats = None if cfg.formats is None else list(cfg.formats)
         out, remote = Path(cfg.out or run.export), bool(cfg.model.trust_remote_code)
-        for name, place in export(run, out, formats, cfg.push, trusted(cfg), trust_remote_code=remote).items():
+        for name, place in export(run, out, formats, cfg.push, trusted(cfg.trust), trust_remote_code=remote).items():
             Terminal().print(f"{name}: {place}", soft_wrap=True)
 
 

@@ -130,7 +130,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     brought = ("run_name", "objective", "optimizer", "trainer", "trust")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in brought])
     OmegaConf.resolve(own)
-    own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides, trusted(cfg))
+    own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides, trusted(cfg.trust))
     sys.stdout.writelines(settle_dtype(own, own.device))
     if not {"train", "dev"} <= set(own.data):
         raise UserError("for which rows? Name preference data, such as data=simcse data.path=<file>")
@@ -141,7 +141,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
     with telling_errors():
-        trust = trusted(cfg)
+        trust = trusted(cfg.trust)
         cfg = composed(cfg, list(HydraConfig.get().overrides.task))
         with stopping_on_signals("", lambda: False):
             mine(cfg, trust)

@@ -18,6 +18,7 @@ from sempa_lightning.entry import (
     run_main,
     settle_dtype,
     telling_errors,
+    trusted,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
@@ -145,7 +146,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         if cfg.resume is None:
             cfg = composed(cfg)
         else:
-            cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",))
+            cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",), trusted(cfg.trust))
         folder = SynthesisDir(cfg.paths.run_dir)
         with stopping_on_signals(f"resume={folder.path}", lambda: folder.begun):
             synthesize(cfg)

@@ -23,6 +23,7 @@ from sempa_lightning.entry import (
     run_main,
     settle_dtype,
     telling_errors,
+    trusted,
 )
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import write_json, write_text
@@ -261,7 +262,7 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
         with telling_errors():
             resume = cfg.resume is not None
             if resume:
-                cfg = resumed_config(cfg, list(hydra_config.overrides.task))
+                cfg = resumed_config(cfg, list(hydra_config.overrides.task), trust=trusted(cfg.trust))
             # A run is the same in any sweep, and trust is given anew each time.
             cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("sweep", "trust")])
             if not resume:

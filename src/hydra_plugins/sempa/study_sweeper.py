@@ -95,7 +95,7 @@ class StudySweeper(Sweeper):
             pruner,
             seed=settings.seed,
             monitor=self.config.monitor,
-            pickles="optuna" in trusted(self.config),
+            pickles="optuna" in trusted(self.config.trust),
         )
 
 
