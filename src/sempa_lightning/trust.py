@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -112,6 +113,8 @@ _IMPORTABLE = (
 _LOOKUPS = frozenset(f"hydra.utils.get_{kind}" for kind in ("class", "method", "object", "static_method"))
 # More than any config has: aliases in YAML can name a value exponentially often, or put it inside itself.
 _MOST_VALUES = 100_000
+# A variable of the environment: how the config of a run names a secret.
+_VARIABLE = re.compile(r"\$\{oc\.env:(\w+)\}")
 _REMOTE_CODE = ".trust_remote_code"
 # What these build writes files, and deletes its own: only in the folder of the run.
 _WRITERS = ("callbacks", "logger", "trainer")
@@ -123,8 +126,8 @@ class _Refusal(NamedTuple):
 
     Attributes:
         key: Where it stands.
-        name: The name: of a class, a function or a file.
-        remedy: What to trust: a module or a file.
+        name: The name: of a class, a function, a file or a variable.
+        remedy: What to trust: a module, a file or a variable.
     """
 
     key: str
@@ -139,15 +142,15 @@ def check_saved(config: Mapping[str, Any], source: object, trust: Sequence[str],
         config: Groups of a saved config, as plain values.
         source: The file it comes from.
         trust: What the user names: modules, whose classes and functions are then allowed in any group, task files of
-            lm-evaluation-harness, folders to write to.
+            lm-evaluation-harness, folders to write to, variables of the environment to read.
         remote: Keys `….trust_remote_code` that the user sets.
 
     Raises:
         UserError: If it names something else, or a place outside the run folder to write to; if a name does not exist;
-            if a value is an interpolation, which could read the environment; if it asks to run code of a model.
+            if a value is an interpolation; if it asks to run code of a model.
     """
     for key, value in _values(config):
-        if isinstance(value, str) and "${" in value:
+        if isinstance(value, str) and "${" in value and not _VARIABLE.fullmatch(value):
             raise UserError(f"{key}: {source} holds the interpolation {value!r}: a saved config must be plain values")
         if key.endswith(_REMOTE_CODE) and value and key not in remote:
             raise UserError(
@@ -202,6 +205,8 @@ def _refusals(config: Mapping[str, Any], trust: Sequence[str]) -> Iterator[_Refu
             place, name = _component(key, value)
             if (remedy := _to_trust(place, name, group, trust)) is not None:
                 yield _Refusal(place, name, remedy)
+        elif isinstance(value, str) and (variable := _VARIABLE.fullmatch(value)) and variable[1] not in trust:
+            yield _Refusal(key, value, variable[1])
         elif isinstance(value, str) and (remedy := _hidden_code(value, group)) and not _within(remedy, trust):
             yield _Refusal(key, value, remedy)
         elif isinstance(value, str) and _writes_outside(key, value, config.get("paths")) and value not in trust:
@@ -228,7 +233,7 @@ def _to_trust(key: str, name: str, group: str, trust: Sequence[str]) -> str | No
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key}: cannot find {name}: {error}") from error
     # Where it is defined: modules also hold what they import, such as `os`.
-    home = str(getattr(found, "__module__", module))
+    home = str(getattr(found, "__module__", None) or module)
     own_name = str(getattr(found, "__qualname__", ""))
     plain = (inspect.isclass(found) or inspect.isfunction(found)) and own_name.isidentifier()
     if plain and own_name[0] != "_" and _within(f"{home}.{own_name}", COMPONENTS.get(group, ())):
@@ -268,7 +273,7 @@ def _writes_outside(key: str, value: str, paths: object) -> bool:
     folder = paths.get("run_dir") if isinstance(paths, Mapping) else None
     climbs = ".." in PurePath(value).parts
     inside = isinstance(folder, str) and (value == folder or value.startswith(f"{folder}/"))
-    named = value.startswith(("/", "~")) or "://" in value or not {*rest}.isdisjoint(_WRITTEN)
+    named = value.startswith(("/", "~")) or not {*rest}.isdisjoint(_WRITTEN)
     return climbs or (named and not inside)
 
 

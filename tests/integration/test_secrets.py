@@ -66,13 +66,13 @@ def test_a_run_and_its_resumption(tmp_path, here, tiny_arguments, unmeasured, co
     assert client["url"] == "https://<masked>@host/data?signature=<masked>"
     assert "api_key=<masked>" in run.read_manifest()["command"]
 
-    done = here(f"resume={folder}")
+    done = here(f"resume={folder}", "trust=[component_of_a_user]")
     assert done.returncode == 1
     assert done.stderr.startswith("error: callbacks.client.")
     assert done.stderr.count("\n") == 1
     assert "<masked>" in done.stderr
 
-    done = here(f"resume={folder}", "max_grad_norm=2")
+    done = here(f"resume={folder}", "trust=[component_of_a_user]", "max_grad_norm=2")
     assert "max_grad_norm" in done.stderr  # whatever is no secret stays as it was
 
 
@@ -88,13 +88,13 @@ def test_a_resumed_run_takes_its_secrets_again(tmp_path):
     )
     cfg = OmegaConf.create({"resume": str(tmp_path), "model": {"token": KEY, "path": "other"}})
     with pytest.raises(UserError, match=r"model\.token.*<masked>"):
-        instantiate(resumed_config(cfg, []).model)
+        instantiate(resumed_config(cfg, [], trust=["builtins", "PASS"]).model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PASS", PASSWORD)
-        resumed = resumed_config(cfg, [f"+model.token={KEY}"])
+        resumed = resumed_config(cfg, [f"+model.token={KEY}"], trust=["builtins", "PASS"])
         assert instantiate(resumed.model) == {"token": KEY, "password": PASSWORD}
     with pytest.raises(UserError, match=r"model\.path"):
-        resumed_config(cfg, ["+model.path=other"])
+        resumed_config(cfg, ["+model.path=other"], trust=["builtins", "PASS"])
 
 
 def test_a_sweep_records_masks_and_starts_with_secrets(tmp_path):

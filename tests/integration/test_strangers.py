@@ -5,18 +5,23 @@ import copy
 import pickle
 import sys
 
+import optuna
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 import sempa_lightning
+from hydra_plugins.sempa.process_launcher import ProcessLauncher
 from sempa_lightning import embed, evaluate, mine, report
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.entry import conf_dir, resumed_config, subjects_of
 from sempa_lightning.errors import UserError
 from sempa_lightning.export import export
+from sempa_lightning.sweeps.search import Search
 
 
 class Harm:
@@ -202,3 +207,68 @@ def test_a_report_builds_nothing(stranger, canary, tmp_path):
     with contextlib.suppress(SystemExit):
         report.main([str(stranger.path), "--out", str(tmp_path / "report")])
     assert not canary.exists()
+
+
+def test_pickles_of_an_adapter_are_not_read(write_run):
+    run = write_run()
+    weights = load_file(run.adapter / "adapter_model.safetensors")
+    (run.adapter / "adapter_model.safetensors").unlink()
+    torch.save(weights, run.adapter / "adapter_model.bin")
+    with pytest.raises(UserError, match=r"^adapter\.path: .*no adapter_model\.safetensors.*\.bin"):
+        sempa_lightning.load(run.path)
+
+
+def test_a_run_folder_cannot_consent_to_code_of_its_model(write_run):
+    run = write_run()
+    config = yaml.safe_load(run.config.read_text())
+    run.config.write_text(yaml.safe_dump(_with(config, "model.trust_remote_code", True)))
+    with pytest.raises(UserError, match=r"^model\.trust_remote_code: .*model\.trust_remote_code=true"):
+        sempa_lightning.load(run.path)
+    sempa_lightning.load(run.path, trust_remote_code=True)
+
+
+def test_trust_and_consent_are_those_of_this_call_alone(write_run, composed):
+    run = write_run()
+    config = yaml.safe_load(run.config.read_text()) | {"paths": {"run_dir": str(run.path)}}
+    config = _with(config, "readout.preprocess", {"_target_": "hydra.utils.get_method", "path": "textwrap.dedent"})
+    run.config.write_text(yaml.safe_dump(_with(config, "model.trust_remote_code", True)))
+    cfg = composed("train", resume=str(run.path))
+    cfg.model.trust_remote_code = True
+    with pytest.raises(UserError, match=r"^readout\.preprocess\.path: .*trust=\[textwrap\]"):
+        resumed_config(cfg, ["model.trust_remote_code=true"])
+    with pytest.raises(UserError, match=r"^model\.trust_remote_code: "):
+        resumed_config(cfg, [], trust=["textwrap"])
+    words = ["trust=[textwrap]", "model.trust_remote_code=true"]
+    assert resumed_config(cfg, words, trust=["textwrap"]) == config | {
+        "model": config["model"] | {"trust_remote_code": True}
+    }
+
+
+def test_runs_of_a_sweep_are_given_the_trust_of_the_sweep_each_time(tmp_path):
+    words = ["trust=[my_module]", "model.trust_remote_code=true", "+callbacks.x._target_=my_module.X", "seed=1,2"]
+    launcher = ProcessLauncher("sempa_lightning.train", 1, [], [])
+    config = {
+        "sweep": {"resume": None},
+        "hydra": {
+            "sweep": {"dir": str(tmp_path)},
+            "overrides": {"task": words, "hydra": []},
+            "runtime": {"config_sources": []},
+        },
+    }
+    launcher.setup(hydra_context=None, task_function=None, config=OmegaConf.create(config))
+    launcher.begin()
+    assert launcher._command[-2:] == words[:2]
+    assert launcher.trial(0, words[:3], {}).words == (words[2],)
+    assert yaml.safe_load((tmp_path / "sweep.json").read_text()) == words[2:]
+
+
+@pytest.mark.parametrize("pickles", [False, True])
+def test_pickles_of_a_study_are_read_only_where_they_are_trusted(tmp_path, pickles):
+    storage = tmp_path / "optuna.db"
+    study = optuna.create_study(storage=f"sqlite:///{storage}", study_name="sweep", direction="maximize")
+    study._storage.set_trial_system_attr(study.ask()._trial_id, "cma:optimizer:0", "80049500")
+    with contextlib.nullcontext() if pickles else pytest.raises(UserError, match=r"optuna\.db .*trust=\[optuna\]"):
+        Search(
+            storage, {"train/best": "maximize"}, optuna.samplers.RandomSampler, optuna.pruners.NopPruner(),
+            seed=0, monitor="x", pickles=pickles,
+        )  # fmt: skip

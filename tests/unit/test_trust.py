@@ -141,7 +141,9 @@ def test_processes_of_this_command_are_given_what_its_own_config_needs(my_module
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"model": {"path": "${oc.env:HF_TOKEN}"}}, r"^model\.path: .*\$\{oc\.env:HF_TOKEN\}"),
+        ({"model": {"path": "${oc.env:HF_TOKEN}"}}, r"^model\.path: .*\$\{oc\.env:HF_TOKEN\}.*trust=\[HF_TOKEN\]"),
+        ({"model": {"path": "me/${oc.env:HF_TOKEN}"}}, r"^model\.path: .*me/\$\{oc\.env:HF_TOKEN\}"),
+        ({"readout": {"x": ["${oc.decode:1}"]}}, r"^readout\.x\.0: .*\$\{oc\.decode:1\}"),
         ({"model": {"path": "pkg://antigravity/x"}}, r"^model\.path: .*trust=\[antigravity\]"),
         ({"eval": {"h": {"x": {"task": "evil.yaml"}}}}, r"^eval\.h\.x\.task: .*evil\.yaml"),
         ({"eval": {"h": {"x": {"task": "pkg://sempa_lightning/../evil.yaml"}}}}, r"^eval\.h\.x\.task: .*evil\.yaml"),
@@ -173,7 +175,8 @@ def test_files_in_the_run_folder_and_files_that_are_read_are_allowed():
         "model": {"path": "pkg://sempa_lightning/assets/nano", "trust_remote_code": False},
     }
     check_saved(config, "config.yaml", [], [])
-    check_saved({"callbacks": {"best": {"dirpath": "/fast/disk"}}}, "config.yaml", ["/fast/disk"], [])
+    config = {"callbacks": {"best": {"dirpath": "/fast/disk"}, "client": {"key": "${oc.env:MY_KEY}"}}}
+    check_saved(config, "config.yaml", ["/fast/disk", "MY_KEY"], [])
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Loading a language model: from where, with which dropout, and what is said when it fails."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -24,6 +26,7 @@ from sempa_lightning.models.causal_lm import (
     evaluating,
     load_causal_lm,
     max_positions,
+    outline,
 )
 
 IDS = torch.arange(1, 13)[None]
@@ -179,7 +182,38 @@ def test_a_folder_without_weights_is_named(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError) as error:
         load_causal_lm(str(folder))
-    assert str(error.value).startswith(f"cannot load {folder}: ")
+    assert str(error.value).startswith(f"model.path: {folder} has no weights in safetensors")
+
+
+CODE_OF_A_MODEL = """
+open({canary!r}, "w")
+from transformers import LlamaConfig, LlamaForCausalLM
+class OddConfig(LlamaConfig):
+    model_type = "odd"
+class Odd(LlamaForCausalLM):
+    config_class = OddConfig
+"""
+
+
+def test_code_that_comes_with_a_model_runs_only_where_it_is_trusted(folder, tmp_path, monkeypatch):
+    canary = tmp_path / "it_ran"
+    (folder / "odd.py").write_text(CODE_OF_A_MODEL.format(canary=str(canary)))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "odd", "auto_map": {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.Odd"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # nobody is asked
+    for load in (load_causal_lm, outline):
+        with pytest.raises(UserError, match=r"^model\.trust_remote_code: .*model\.trust_remote_code=true"):
+            load(str(folder))
+        assert not canary.exists()
+
+
+def test_weights_in_pickles_are_not_read(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"^model\.path: .*no weights in safetensors.*\.bin"):
+        load_causal_lm(str(folder))
 
 
 def test_evaluating_gives_every_module_its_own_mode_back(tiny_llama):

@@ -1,9 +1,12 @@
 import random
+import subprocess
 
 import pytest
 import torch
 
 from sempa_lightning.checksums import is_whole_zip as is_whole
+from sempa_lightning.errors import UserError
+from sempa_lightning.evaluation.subjects import read_checkpoint
 from sempa_lightning.training.checkpoints import AtomicCheckpointIO
 
 
@@ -51,3 +54,27 @@ def test_any_byte_of_a_checkpoint_counts(tmp_path):
         damaged[place] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)
         assert not is_whole(path), place
+
+
+class Harm:
+    """Unpickled, it writes the canary."""
+
+    def __init__(self, canary):
+        self._canary = canary
+
+    def __reduce__(self):
+        return subprocess.call, (["touch", str(self._canary)],)
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, AtomicCheckpointIO().load_checkpoint])
+@pytest.mark.parametrize("content", ["objects", "text", "a list"])
+def test_a_checkpoint_that_holds_objects_is_one_line(tmp_path, read, content):
+    path, canary = tmp_path / "last.ckpt", tmp_path / "it_ran"
+    if content == "text":
+        path.write_text("no checkpoint")
+    else:
+        torch.save({"state_dict": Harm(canary)} if content == "objects" else [1], path)
+    with pytest.raises(UserError, match=r"^.*last\.ckpt ") as error:
+        read(path)
+    assert "\n" not in str(error.value)
+    assert not canary.exists()
