@@ -25,6 +25,7 @@ from sempa_lightning.losses.plackett_luce import PlackettLuce
 from sempa_lightning.models.adapters import FullFineTuning, Lora, save_policy
 from sempa_lightning.models.causal_lm import decoder, load_causal_lm
 from sempa_lightning.models.embedder import Embedder
+from sempa_lightning.models.forward import check_causal
 from sempa_lightning.models.prompt_tokens import PromptTokenizer
 from sempa_lightning.models.reading import _REUSED
 from sempa_lightning.models.readout import Readout
@@ -100,8 +101,10 @@ def walk(model: nn.Module, tokenizer: Any, folder: Path) -> Outcome:
     if loaded is None or attempt("embed", lambda: check_embeddings(*loaded)) is None:
         return Outcome(None, False, refused)
     prefix = bool(_REUSED.get(decoder(loaded.model)))
-    policy = attempt("adapter", lambda: Lora(4, 8, 0.0, "all-linear", _unused(loaded.model)).attach(loaded.model))
-    policy = policy or FullFineTuning().attach(loaded.model)
+    policy = attempt("adapter", lambda: adapted(loaded.model))
+    if policy is None:
+        loaded = load_causal_lm(str(base))
+        policy = FullFineTuning().attach(loaded.model)
     reference = AdapterDisabled(policy) if isinstance(policy, PeftModel) else Frozen(policy)
     rows = tokenized_rows(loaded.tokenizer)
     subject = Subject(policy, loaded.tokenizer, READOUT, PROMPT, reference, LAYOUTS["packed"])
@@ -119,12 +122,19 @@ def walk(model: nn.Module, tokenizer: Any, folder: Path) -> Outcome:
     return Outcome(layout, prefix, refused)
 
 
+def adapted(model: nn.Module) -> nn.Module:
+    """LoRA on all linear layers that text passes."""
+    policy = Lora(4, 8, 0.0, "all-linear", _unused(model)).attach(model)
+    check_causal(policy)
+    return policy
+
+
 def _unused(model: nn.Module) -> list[str] | None:
     """Linear layers that text does not pass: cross-attention, encoders of images and sound."""
     used: set[nn.Module] = set()
     hooks = [module.register_forward_hook(lambda module, *_: used.add(module)) for module in model.modules()]
     with torch.no_grad():
-        model(input_ids=torch.arange(8)[None])
+        model(input_ids=torch.arange(8)[None], use_cache=False)
     for hook in hooks:
         hook.remove()
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module not in used]
@@ -157,7 +167,7 @@ def check_embeddings(model: Any, tokenizer: Any) -> bool:
     tokenize = PromptTokenizer(tokenizer, READOUT.template, READOUT.preprocess, 256)
     model.eval()
     for vector, prompt in zip(vectors, tokenize(sentences), strict=True):
-        expected = decoder(model)(input_ids=torch.tensor([prompt.ids])).last_hidden_state[0, -1].float()
+        expected = decoder(model)(input_ids=torch.tensor([prompt.ids]), use_cache=False).last_hidden_state[0, -1].float()
         close(vector, expected, "embedding")
     return True
 
@@ -171,7 +181,7 @@ def check_scores(policy: Any, name: str, rows: list[TokenizedRow]) -> bool:
     for row, scores in zip(rows, logps, strict=True):
         for completion, found in zip(row.completion_ids, scores, strict=True):
             ids = torch.tensor([row.prompt_ids + completion])
-            log_softmax = policy(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1].float().log_softmax(-1)
+            log_softmax = policy(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1].float().log_softmax(-1)
             expected = log_softmax.gather(-1, ids[0, len(row.prompt_ids) :, None])[:, 0]
             close(found[: len(completion)], expected, f"log-probability ({name})")
     return True
@@ -221,8 +231,8 @@ def check_export(policy: Any, tokenizer: Any, base: Path, folder: Path) -> bool:
     run.summary.write_text("{}")
     ids = torch.tensor([tokenizer.encode("A dog runs and it rains.")])
     policy.eval()
-    expected = policy(input_ids=ids).logits
-    close(load_run(run, {}).policy.eval()(input_ids=ids).logits, expected, "logits of the saved run")
+    expected = policy(input_ids=ids, use_cache=False).logits
+    close(load_run(run, {}).policy.eval()(input_ids=ids, use_cache=False).logits, expected, "logits of the saved run")
     out = folder / "export"
     try:
         export(run, out, None, None)
@@ -230,7 +240,7 @@ def check_export(policy: Any, tokenizer: Any, base: Path, folder: Path) -> bool:
         if "formats=" not in str(error):
             raise
         export(run, out, ["adapter", "merged"], None)
-    close(load_causal_lm(str(out / "merged")).model.eval()(input_ids=ids).logits, expected, "merged logits")
+    close(load_causal_lm(str(out / "merged")).model.eval()(input_ids=ids, use_cache=False).logits, expected, "merged logits")
     return True
 
 

@@ -85,6 +85,11 @@ class CorpusDataModule(LightningDataModule):
         check_count("data.val_documents", val_documents)
         if max_documents is not None:
             check_count("data.max_documents", max_documents)
+        if block_size > tokenizer.model_max_length:
+            raise UserError(
+                f"data.block_size={block_size}: the model has {tokenizer.model_max_length} positions; set"
+                f" data.block_size={tokenizer.model_max_length}"
+            )
         self._texts = texts
         self._tokenizer = tokenizer
         self._rewrite = rewrite

@@ -16,7 +16,7 @@ from sempa_lightning.data.load import CleanRows, Counts
 from sempa_lightning.data.negatives import Negatives, candidate_counts
 from sempa_lightning.data.rows import Row, RowSource
 from sempa_lightning.data.steps import StepLoader, StepLoaders
-from sempa_lightning.data.tokenize import MERGED, RowTokenizer
+from sempa_lightning.data.tokenize import RowTokenizer
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.prompts.template import PromptTemplate
@@ -149,7 +149,7 @@ class PreferenceDataModule(LightningDataModule):
         self._negatives = negatives
         pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         collator = PreferenceCollator(layout, pad_token_id)
-        together = partial(negatives, max_length=max_length)
+        together = partial(negatives, max_length=self._tokenize.limit)
         self._loaders = StepLoaders(collator, batch_size, micro_batch_tokens, seed, num_workers, together)
         self._cache_dir = local_path(cache_dir) / "preferences"
         self._rows: dict[str, TokenizedRows] = {}
@@ -220,14 +220,7 @@ class PreferenceDataModule(LightningDataModule):
             kept = set(dataset["id"])
             counts = counts.without(dropped, (row for row in rows if row.id in kept))
         if not counts.kept:
-            chat = self._tokenize.template.chat and MERGED in dropped
-            advice = (
-                "the chat template of the tokenizer likely writes text at the start of a reply, such as an empty block"
-                " of thoughts, that joins the end of the prompt: set prompt.chat=false, or use another template"
-                if chat
-                else "raise data.max_length or change prompt"
-            )
-            raise UserError(f"no row is left after tokenising: {counts}; {advice}")
+            raise UserError(f"no row is left after tokenising: {counts}; {self._tokenize.remedy(dropped)}")
         self._check_steps(part, counts.kept, counts.candidates.get(1, 0))
         return TokenizedRows(dataset), counts
 
@@ -271,7 +264,7 @@ def _key(rows: Iterable[Row], tokenize: RowTokenizer) -> str:
         tokenizer_content(tokenize.tokenizer),
         repr(tokenize.template),
         tokenize.template.prompt(tokenize.tokenizer, ""),  # some chat templates write today's date
-        str(tokenize.max_length),
+        str(tokenize.limit),
         tokenize.unfit,
         repr(readout and readout.template),
     ):

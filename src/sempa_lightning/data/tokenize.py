@@ -36,7 +36,7 @@ class RowTokenizer:
     Attributes:
         tokenizer: The policy's tokenizer.
         template: The paraphrase prompt.
-        max_length: Longest prompt + completion, in tokens.
+        max_length: Longest prompt + completion, in tokens; the model's positions are a limit, too.
         unfit: `error` stops at the first unfit row and names it; `drop` leaves it out and counts it.
         readout: How anchor and candidates are embedded, for objectives that do; None if none does.
 
@@ -85,8 +85,8 @@ class RowTokenizer:
             sentences = list(islice(read_out, number))
             if len(fit) < len(candidates):
                 self._leave_out(row, MERGED, dropped)
-            elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.max_length:
-                self._leave_out(row, f"longer than {self.max_length} tokens", dropped)
+            elif max([len(prompt) + max(map(len, fit)), *(len(text.ids) for text in sentences)]) > self.limit:
+                self._leave_out(row, self._too_long, dropped)
             else:
                 ids, masks = [sentence.ids for sentence in sentences], [sentence.text for sentence in sentences]
                 yield TokenizedRow(row.id, prompt, fit, len(row.chosen), ids, masks, anchor or [])
@@ -94,10 +94,38 @@ class RowTokenizer:
     def _leave_out(self, row: Row, reason: str, dropped: Counter[str]) -> None:
         if self.unfit == "error":
             raise UserError(
-                f"row {row.id} ({row.anchor[:60]!r}): {reason}; raise data.max_length, choose another prompt,"
-                " or set data.unfit=drop to leave such rows out"
+                f"row {row.id} ({row.anchor[:60]!r}): {reason}; {self.remedy([reason])}, or set data.unfit=drop to"
+                " leave such rows out"
             )
         dropped[reason] += 1
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a sequence: `max_length`, or fewer where the model has fewer positions."""
+        return min(self.max_length, self.tokenizer.model_max_length)
+
+    @property
+    def _too_long(self) -> str:
+        whose = "" if self.limit == self.max_length else " that the model has positions for"
+        return f"longer than {self.limit} tokens" + whose
+
+    def remedy(self, reasons: Iterable[str]) -> str:
+        """Return what to do about rows that are left out for these reasons."""
+        remedies = []
+        for reason in reasons:
+            if reason == MERGED and self.template.chat:
+                end = self.template.prompt(self.tokenizer, "")[-30:]
+                remedies.append(
+                    f"the chat template ends a prompt with {end!r} and begins a reply otherwise: set"
+                    " prompt.template_arguments (such as {enable_thinking: false}) or prompt.chat=false"
+                )
+            elif reason == MERGED:
+                remedies.append("choose another prompt or prompt.separator")
+            elif reason == self._too_long and self.limit == self.max_length:
+                remedies.append("raise data.max_length")
+            else:
+                remedies.append("give shorter rows or a model with more positions")
+        return "; ".join(remedies) or "choose another prompt"
 
     def _completion_ids(self, prompt: list[int], ids: list[int]) -> list[int] | None:
         """Tokens after the prompt, end token included; None if the join differs at text and at token level."""

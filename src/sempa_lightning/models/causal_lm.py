@@ -85,6 +85,9 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
         tokenizer = AutoTokenizer.from_pretrained(location, **source)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, ImportError) as error:
+        if attn_implementation is not None and "ttention" in str(error):
+            reason = " ".join(str(error).split())
+            raise UserError(f"model.attn_implementation={attn_implementation}: {reason}") from error
         raise UserError(_reason(path, error)) from error
     _refuse_adapter(path, model)
     if chat_template is not None:

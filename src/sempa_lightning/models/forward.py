@@ -1,11 +1,13 @@
 """What the forward pass of a model takes, and whether it is causal: architectures differ, and say so in code only."""
 
 import inspect
+import traceback
 import weakref
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
@@ -15,7 +17,7 @@ from sempa_lightning.models.sharding import device_of
 # Tokens that the probe of `check_causal` keeps, and those behind them that it changes.
 _KEPT, _CHANGED = 8, 8
 
-# Decoders that have passed `check_causal`.
+# Policies that have passed `check_causal`.
 _CAUSAL: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 # What a forward pass raises where a model does not take its inputs.
@@ -70,7 +72,7 @@ def check_causal(policy: nn.Module, *, again: bool = False) -> None:
         UserError: If the states depend on later tokens, or the model does not run on plain token ids.
     """
     backbone = decoder(policy)
-    if backbone in _CAUSAL and not again:
+    if policy in _CAUSAL and not again:
         return
     size = _vocab_size(policy)
     kept = torch.arange(1, 1 + _KEPT)
@@ -84,6 +86,11 @@ def check_causal(policy: nn.Module, *, again: bool = False) -> None:
     except torch.OutOfMemoryError:
         raise
     except FORWARD_ERRORS as error:
+        if (layer := _adapted_layer(policy, error)) is not None:
+            raise UserError(
+                f"adapter.target_modules: {layer} of {name} cannot carry an adapter ({brief(error)}): name it in"
+                " adapter.exclude_modules"
+            ) from error
         raise UserError(f"model.path: {name} cannot be used as a plain causal language model: {brief(error)}") from error
     # The states of a model that diverges are not finite: training names the rows.
     if states.isfinite().all() and relative_difference(states[1], states[0]) > tolerance(policy) / 10:
@@ -91,13 +98,21 @@ def check_causal(policy: nn.Module, *, again: bool = False) -> None:
             f"model.path: {name} is no causal language model as it is configured: hidden states change with later"
             " tokens. Choose a decoder-only model (an encoder such as BERT needs is_decoder: true in its config.json)"
         )
-    _CAUSAL.add(backbone)
+    _CAUSAL.add(policy)
 
 
 def brief(error: BaseException) -> str:
     """Return the message of an error in one line, with its type where the message alone says nothing."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"
+
+
+def _adapted_layer(policy: nn.Module, error: BaseException) -> str | None:
+    """Name of the innermost adapted layer in which an error was raised, as the model without adapter has it."""
+    names = {module: name for name, module in causal_lm(policy).named_modules()}
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [names.get(owner) for owner in frames if isinstance(owner, BaseTunerLayer)]
+    return layers[-1] if layers else None
 
 
 def _vocab_size(policy: nn.Module) -> int:

@@ -33,7 +33,10 @@ def run_layers(policy: nn.Module, layers: Sequence[int], **inputs: Any) -> tuple
     """
     last, backbone = num_layers(policy), decoder(policy)
     inner = any(layer < last for layer in layers)
-    output = backbone(**({"output_hidden_states": True} if inner else {}), **accepted(backbone, **inputs))
+    # Decorators of transformers take what is asked for, whatever the forward pass names.
+    outputs = {name: inputs.pop(name) for name in ("output_attentions",) if name in inputs}
+    outputs |= {"output_hidden_states": True} if inner else {}
+    output = backbone(**outputs, **accepted(backbone, **inputs))
     if inner and len(output.hidden_states or ()) != last + 1:
         raise UserError(
             f"readout.layer={list(layers)}: {type(backbone).__name__} returns {len(output.hidden_states or ())} hidden"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import decoder, eager_attention, max_positions
 from sempa_lightning.models.embedding_cache import EmbeddingCache, Vectors
 from sempa_lightning.models.forward import FORWARD_ERRORS, brief, relative_difference, takes, tolerance
@@ -188,7 +189,13 @@ class Reading:
         if not self._readout.attention:
             return run_layers(self._model, self._layers, **inputs)
         with eager_attention(self._model):
-            return run_layers(self._model, self._layers, output_attentions=True, **inputs)
+            output, states = run_layers(self._model, self._layers, output_attentions=True, **inputs)
+        if not getattr(output, "attentions", None) or any(output.attentions[layer - 1] is None for layer in self._layers):
+            raise UserError(
+                f"readout.attention: {type(decoder(self._model)).__name__} shows no attention weights at layers"
+                f" {self._layers}: choose another readout, such as readout=prompt_eol"
+            )
+        return output, states
 
     @property
     def _device(self) -> torch.device:

@@ -1,8 +1,8 @@
 """How a sentence becomes a vector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.steering import Steering
@@ -95,6 +95,7 @@ def mean_of_prompts(
     *,
     chat: bool = False,
     system: str | None = None,
+    template_arguments: Mapping[str, Any] | None = None,
     attention: bool = False,
     steering: Steering | None = None,
 ) -> MeanOf:
@@ -107,8 +108,9 @@ def mean_of_prompts(
         pooling: See `Readout`.
         chat: See `PromptTemplate`.
         system: See `PromptTemplate`.
+        template_arguments: See `PromptTemplate`.
         attention: See `Readout`.
         steering: See `Readout`.
     """
-    templates = [PromptTemplate(text, chat, system) for text in texts]
+    templates = [PromptTemplate(text, chat, system, "", template_arguments) for text in texts]
     return MeanOf([Readout(template, preprocess, layer, pooling, attention, steering) for template in templates])

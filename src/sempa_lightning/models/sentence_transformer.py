@@ -151,7 +151,7 @@ def save_sentence_transformer(
             "modality_config": modalities,
             "module_output_name": "token_embeddings",
         },
-        "1_Pooling/config.json": {"embedding_dimension": inner.config.hidden_size, "pooling_mode": mode},
+        "1_Pooling/config.json": {"embedding_dimension": inner.config.get_text_config(decoder=True).hidden_size, "pooling_mode": mode},
     }
     for name, content in files.items():
         write_json(folder / name, content)
@@ -189,7 +189,16 @@ def _chat_prompt(template: PromptTemplate) -> str:
     """Jinja that puts the prompt's turns in place of the conversation, before the model's own template."""
     user = f"{{'role': 'user', 'content': {_around_sentence(template)}}}"
     system = "" if template.system is None else f"{{'role': 'system', 'content': {_literal(template.system)}}}, "
-    return f"{{%- set messages = [{system}{user}] %}}{{% set add_generation_prompt = true %}}"
+    values = {"add_generation_prompt": True, **(template.template_arguments or {})}
+    variables = "".join(f"{{% set {name} = {_jinja(value)} %}}" for name, value in values.items())
+    return f"{{%- set messages = [{system}{user}] %}}{variables}"
+
+
+def _jinja(value: Any) -> str:  # noqa: ANN401 (what a template takes)
+    """A value as Jinja writes it."""
+    if isinstance(value, str):
+        return _literal(value)
+    return "none" if value is None else json.dumps(value)
 
 
 def _around_sentence(template: PromptTemplate, separator: str = "") -> str:

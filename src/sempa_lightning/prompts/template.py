@@ -1,9 +1,11 @@
 """Prompt templates: text with one slot for a sentence, plain or as a turn of a chat."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.prompts.chat import ChatTokenizer, render
 
 SLOT = "{sentence}"
 COPY = "{copy}"
@@ -11,18 +13,6 @@ PLACEHOLDER = "{placeholder}"
 
 # Stand in a rendered prompt where something is looked for: characters that no text and no template has.
 _MARKS = ("\ue000\uf8ff\ue000", "\uf8ff\ue000\uf8ff")
-
-
-@runtime_checkable
-class ChatTokenizer(Protocol):
-    """The part of a tokenizer that a template needs."""
-
-    chat_template: Any
-
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        """Write a conversation as the model was trained to read it."""
 
 
 class Surroundings(NamedTuple):
@@ -49,6 +39,7 @@ class PromptTemplate:
         chat: Whether the text becomes a user turn of the model's chat template; otherwise it stands as it is.
         system: The system turn of a chat, or null for none.
         separator: What a plain prompt and its completion are parted by.
+        template_arguments: Variables of the chat template, such as `enable_thinking: false`; null for none.
 
     Raises:
         UserError: If the text does not hold the slot exactly once, or anything else behind it.
@@ -58,6 +49,7 @@ class PromptTemplate:
     chat: bool = False
     system: str | None = None
     separator: str = ""
+    template_arguments: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check the slot."""
@@ -96,9 +88,13 @@ class PromptTemplate:
         if not self.chat:
             return prompt + completion
         turns = [*self._turns(self.fill(sentence)), {"role": "assistant", "content": completion}]
-        text = _chat(tokenizer, turns, add_generation_prompt=False)
+        text = self._chat(tokenizer, turns, add_generation_prompt=False)
         if not text.startswith(prompt):
-            raise UserError("the model's chat template does not continue its own prompt; set prompt.chat=false")
+            raise UserError(
+                "prompt.chat: the model's chat template does not continue its own prompt, which ends with"
+                f" {prompt[-30:]!r}; set prompt.chat=false, or prompt.template_arguments (such as"
+                " {enable_thinking: false}) so that it does"
+            )
         return text
 
     def _filled(self, copy: str, placeholder: str, sentence: str) -> str:
@@ -109,14 +105,11 @@ class PromptTemplate:
     def _rendered(self, tokenizer: ChatTokenizer, content: str) -> str:
         if not self.chat:
             return content + self.separator
-        return _chat(tokenizer, self._turns(content), add_generation_prompt=True)
+        return self._chat(tokenizer, self._turns(content), add_generation_prompt=True)
+
+    def _chat(self, tokenizer: ChatTokenizer, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        return render(tokenizer, turns, self.template_arguments or {}, add_generation_prompt=add_generation_prompt)
 
     def _turns(self, content: str) -> list[dict[str, str]]:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         return [*system, {"role": "user", "content": content}]
-
-
-def _chat(tokenizer: ChatTokenizer, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    if tokenizer.chat_template is None:
-        raise UserError("the tokenizer has no chat template: give model.chat_template, or set prompt.chat=false")
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
