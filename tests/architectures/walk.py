@@ -4,8 +4,6 @@ An architecture is refused where the package raises its own one-line error; any 
 package and comes through.
 """
 
-import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -277,9 +275,3 @@ def _config(base: Path) -> dict[str, Any]:
             "pooling": {"_target_": f"{package}.pooling.last_token.last_token", "_partial_": True},
         },
     }
-
-
-def remove(folder: Path) -> None:
-    """Delete what a walk wrote."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -102,6 +104,7 @@ class SavedAdapter:
                 policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"adapter.path: {folder} is of another model than this one: {_first(error)}") from error
+        _restore(policy, folder / SAFETENSORS_WEIGHTS_NAME)
         return policy
 
 
@@ -117,6 +120,20 @@ class FullFineTuning:
 
 def _as_peft_takes(names: str | Sequence[str] | None) -> str | list[str] | None:
     return names if names is None or isinstance(names, str) else list(names)
+
+
+@torch.no_grad()
+def _restore(policy: nn.Module, file: Path) -> None:
+    """Set the adapter's weights to those of the file of the same names.
+
+    PEFT renames weights of some architectures as it loads them, as transformers does with old checkpoints, and leaves
+    out those that it then does not find.
+    """
+    saved = load_file(file)
+    own = {name.replace(".default.", "."): parameter for name, parameter in policy.named_parameters()}
+    if saved.keys() <= own.keys():
+        for name, weight in saved.items():
+            own[name].copy_(weight)
 
 
 def _first(error: Exception) -> str:

@@ -170,9 +170,10 @@ def causal_lm(policy: nn.Module) -> PreTrainedModel:
 
 
 def decoder(policy: nn.Module) -> nn.Module:
-    """The policy without its language-model head: from token ids to hidden states."""
-    inner: nn.Module = causal_lm(policy).base_model
-    return inner
+    """Return the policy without its language-model head: from token ids to hidden states."""
+    model = causal_lm(policy)
+    inner: nn.Module = model.base_model
+    return model.get_decoder() if inner is model else inner  # some classes misname their prefix
 
 
 def decoder_layers(policy: nn.Module) -> nn.ModuleList:
