@@ -5,6 +5,7 @@ package and comes through.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +110,7 @@ def walk(model: nn.Module, tokenizer: Any, folder: Path) -> Outcome:
     attempt("evaluate", lambda: Sts(Pairs()).run(subject, iter))
     contrastive = Contrastive(InfoNce(0.1), READOUT, negatives=True, kl_weight=0.0)
     attempt("train contrastive", lambda: train(policy, reference, contrastive, pad_rows(rows), folder))
-    layout = next((name for name in LAYOUTS if attempt(name, lambda: check_scores(policy, name, rows))), None)
+    layout = next((name for name in LAYOUTS if attempt(name, partial(check_scores, policy, name, rows))), None)
     if layout is None:
         refused["train preference"] = refused["padded_right"]
     else:
@@ -165,7 +166,9 @@ def check_embeddings(model: Any, tokenizer: Any) -> bool:
     tokenize = PromptTokenizer(tokenizer, READOUT.template, READOUT.preprocess, 256)
     model.eval()
     for vector, prompt in zip(vectors, tokenize(sentences), strict=True):
-        expected = decoder(model)(input_ids=torch.tensor([prompt.ids]), use_cache=False).last_hidden_state[0, -1].float()
+        expected = (
+            decoder(model)(input_ids=torch.tensor([prompt.ids]), use_cache=False).last_hidden_state[0, -1].float()
+        )
         close(vector, expected, "embedding")
     return True
 
@@ -179,7 +182,9 @@ def check_scores(policy: Any, name: str, rows: list[TokenizedRow]) -> bool:
     for row, scores in zip(rows, logps, strict=True):
         for completion, found in zip(row.completion_ids, scores, strict=True):
             ids = torch.tensor([row.prompt_ids + completion])
-            log_softmax = policy(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1].float().log_softmax(-1)
+            log_softmax = (
+                policy(input_ids=ids, use_cache=False).logits[0, len(row.prompt_ids) - 1 : -1].float().log_softmax(-1)
+            )
             expected = log_softmax.gather(-1, ids[0, len(row.prompt_ids) :, None])[:, 0]
             close(found[: len(completion)], expected, f"log-probability ({name})")
     return True
@@ -193,7 +198,7 @@ def train(policy: Any, reference: Any, objective: Any, batch: Any, folder: Path)
         reference,
         objective,
         lambda groups: torch.optim.SGD(groups, lr=0.1),
-        lambda optimizer, num_steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        lambda optimizer, **_: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         1.0,
         LAYOUTS["padded"],
     )
@@ -238,7 +243,11 @@ def check_export(policy: Any, tokenizer: Any, base: Path, folder: Path) -> bool:
         if "formats=" not in str(error):
             raise
         export(run, out, ["adapter", "merged"], None)
-    close(load_causal_lm(str(out / "merged")).model.eval()(input_ids=ids, use_cache=False).logits, expected, "merged logits")
+    close(
+        load_causal_lm(str(out / "merged")).model.eval()(input_ids=ids, use_cache=False).logits,
+        expected,
+        "merged logits",
+    )
     return True
 
 
@@ -270,7 +279,10 @@ def _config(base: Path) -> dict[str, Any]:
         "readout": {
             "_target_": f"{package}.models.readout.Readout",
             "template": {**template, "text": READOUT.template.text},
-            "preprocess": {"_target_": "hydra.utils.get_method", "path": f"{package}.prompts.sentence.end_with_full_stop"},
+            "preprocess": {
+                "_target_": "hydra.utils.get_method",
+                "path": f"{package}.prompts.sentence.end_with_full_stop",
+            },
             "layer": -1,
             "pooling": {"_target_": f"{package}.pooling.last_token.last_token", "_partial_": True},
         },

@@ -102,7 +102,7 @@ class RowTokenizer:
     @property
     def limit(self) -> int:
         """Most tokens of a sequence: `max_length`, or fewer where the model has fewer positions."""
-        return min(self.max_length, self.tokenizer.model_max_length)
+        return min(self.max_length, int(self.tokenizer.model_max_length))
 
     @property
     def _too_long(self) -> str:

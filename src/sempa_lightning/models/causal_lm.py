@@ -85,16 +85,12 @@ def load_causal_lm(  # noqa: PLR0913 (the keys of a config group)
         tokenizer = AutoTokenizer.from_pretrained(location, **source)
         model = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, ImportError) as error:
-        if attn_implementation is not None and "ttention" in str(error):
-            reason = " ".join(str(error).split())
-            raise UserError(f"model.attn_implementation={attn_implementation}: {reason}") from error
-        raise UserError(_reason(path, error)) from error
+        raise UserError(_reason(path, error, attn_implementation)) from error
     _refuse_adapter(path, model)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     check_vocabulary(model, tokenizer)
-    if (positions := max_positions(model)) < sys.maxsize:
-        tokenizer.model_max_length = positions
+    _limit(tokenizer, max_positions(model))
     if dropout:
         model.train()  # it comes in evaluation mode, and Lightning leaves a model in the mode it finds
     else:
@@ -173,7 +169,10 @@ def decoder(policy: nn.Module) -> nn.Module:
     """Return the policy without its language-model head: from token ids to hidden states."""
     model = causal_lm(policy)
     inner: nn.Module = model.base_model
-    return model.get_decoder() if inner is model else inner  # some classes misname their prefix
+    if inner is not model:
+        return inner
+    found: nn.Module = model.get_decoder()  # some classes misname their prefix
+    return found
 
 
 def decoder_layers(policy: nn.Module) -> nn.ModuleList:
@@ -269,8 +268,16 @@ def _four_bits(dtype: torch.dtype) -> Any:  # noqa: ANN401 (a config object of t
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
-def _reason(path: str, error: Exception) -> str:
+def _limit(tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
+    """Let the tokenizer name the model's limit of tokens, where there is one."""
+    if positions < sys.maxsize:
+        tokenizer.model_max_length = positions
+
+
+def _reason(path: str, error: Exception, attn_implementation: str | None = None) -> str:
     text = str(error)
+    if attn_implementation is not None and "ttention" in text:
+        return f"model.attn_implementation={attn_implementation}: {' '.join(text.split())}"
     if "gated" in text or "401" in text or "403" in text:
         return f"{path} is gated: ask for access on its Hub page and run `hf auth login`, or give model.path=<folder>"
     if _REMOTE_CODE in text:

@@ -91,7 +91,9 @@ def check_causal(policy: nn.Module, *, again: bool = False) -> None:
                 f"adapter.target_modules: {layer} of {name} cannot carry an adapter ({brief(error)}): name it in"
                 " adapter.exclude_modules"
             ) from error
-        raise UserError(f"model.path: {name} cannot be used as a plain causal language model: {brief(error)}") from error
+        raise UserError(
+            f"model.path: {name} cannot be used as a plain causal language model: {brief(error)}"
+        ) from error
     # The states of a model that diverges are not finite: training names the rows.
     if states.isfinite().all() and relative_difference(states[1], states[0]) > tolerance(policy) / 10:
         raise UserError(

@@ -118,7 +118,9 @@ class PromptTokenizer:
     def _prompt(self, sentence: str, text: str, ids: list[int], spans: list[tuple[int, int]]) -> PromptTokens:
         before, after, mark = self._template.surroundings(self._tokenizer, sentence)
         if not (text.startswith(before) and text[len(before) :].endswith(after)):
-            raise UserError(f"the chat template changes the text around {sentence[:60]!r}: set readout.template.chat=false")
+            raise UserError(
+                f"the chat template changes the text around {sentence[:60]!r}: set readout.template.chat=false"
+            )
         if not ids:  # the empty text, for a tokenizer without begin token
             return PromptTokens([self._some_token], [True])
         held = held_by(spans, len(before), len(text) - len(after))

@@ -190,7 +190,9 @@ class Reading:
             return run_layers(self._model, self._layers, **inputs)
         with eager_attention(self._model):
             output, states = run_layers(self._model, self._layers, output_attentions=True, **inputs)
-        if not getattr(output, "attentions", None) or any(output.attentions[layer - 1] is None for layer in self._layers):
+        if not getattr(output, "attentions", None) or any(
+            output.attentions[layer - 1] is None for layer in self._layers
+        ):
             raise UserError(
                 f"readout.attention: {type(decoder(self._model)).__name__} shows no attention weights at layers"
                 f" {self._layers}: choose another readout, such as readout=prompt_eol"

@@ -87,7 +87,7 @@ class MeanOf:
         return [part for readout in self.readouts for part in readout.parts]
 
 
-def mean_of_prompts(
+def mean_of_prompts(  # noqa: PLR0913 (the keys of its config node)
     texts: Sequence[str],
     preprocess: Callable[[str], str],
     layer: int | Sequence[int],

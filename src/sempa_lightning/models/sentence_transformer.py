@@ -151,7 +151,10 @@ def save_sentence_transformer(
             "modality_config": modalities,
             "module_output_name": "token_embeddings",
         },
-        "1_Pooling/config.json": {"embedding_dimension": inner.config.get_text_config(decoder=True).hidden_size, "pooling_mode": mode},
+        "1_Pooling/config.json": {
+            "embedding_dimension": inner.config.get_text_config(decoder=True).hidden_size,
+            "pooling_mode": mode,
+        },
     }
     for name, content in files.items():
         write_json(folder / name, content)

@@ -12,7 +12,7 @@ from sempa_lightning.errors import UserError
 # A template adds some hundred characters to a conversation, in microseconds.
 _SECONDS = 10.0
 _MOST_CHARACTERS, _CHARACTERS_PER_INPUT = 200_000, 20
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2**28
 
 # Templates, with their arguments, that have been rendered once.
 _RENDERED: set[tuple[str, str]] = set()

@@ -99,9 +99,12 @@ def _plain_logp(policy: nn.Module, batch: PreferenceBatch, row: int, candidate: 
         raise
     except FORWARD_ERRORS as error:
         name = type(causal_lm(policy)).__name__
-        raise UserError(f"model.path: {name} cannot read a sequence of {ids.shape[1]} tokens: {brief(error)}") from error
+        raise UserError(
+            f"model.path: {name} cannot read a sequence of {ids.shape[1]} tokens: {brief(error)}"
+        ) from error
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None]).sum()
+    logps: Tensor = wide.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])
+    return logps.sum()
 
 
 def _check_length(policy: nn.Module, batch: PreferenceBatch) -> None:

@@ -194,3 +194,30 @@ def test_a_sentence_too_long_for_its_readout_is_left_out(tiny_tokenizer):
     dropped = Counter()
     assert list(tokenizer([ROW], dropped)) == []
     assert dropped == {"longer than 64 tokens": 1}
+
+
+def test_rows_beyond_the_model_s_positions_are_unfit(tiny_tokenizer):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.model_max_length = 30
+    long = Row("A dog runs.", ("Dogs run and run and run and run and run. " * 3,), ("A cat sleeps.",))
+    template = PromptTemplate("{sentence}", separator="\n")
+    rows, dropped = tokenize(tokenizer, template, [long, ROW], max_length=256, unfit="drop")
+    assert [row.id for row in rows] == [ROW.id]
+    assert dropped == {"longer than 30 tokens that the model has positions for": 1}
+    with pytest.raises(UserError, match="model with more positions"):
+        tokenize(tokenizer, template, [long], max_length=256)
+
+
+def test_a_chat_template_that_begins_replies_otherwise_is_named(tiny_tokenizer):
+    """The prompt ends with one line break and the reply, an empty thought, begins with another: they are one token."""
+    tokenizer = train_tokenizer(["think\n\nthink\n\n think"] * 20, 400)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '<think>\n\n</think>' }}{% endif %}"
+        "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ '<think>\n' }}"
+        "{% if enable_thinking == false %}{{ '\n</think>' }}{% endif %}{% endif %}"
+    )
+    with pytest.raises(UserError, match=r"'.*<think>\\n'.*template_arguments"):
+        tokenize(tokenizer, PromptTemplate("{sentence}", chat=True), [ROW])
+    arguments = {"enable_thinking": False}
+    rows, _ = tokenize(tokenizer, PromptTemplate("{sentence}", chat=True, template_arguments=arguments), [ROW])
+    assert tokenizer.decode(rows[0].completion_ids[0][:-1]) == "Dogs run."
