@@ -54,6 +54,17 @@ class _Folder:
             raise UserError(f"{self.config}: expected a mapping, found {found}. Restore it, or name a new folder.")
         return content
 
+    def read_groups(self, groups: Sequence[str]) -> dict[str, Any]:
+        """Read the resolved config, which must have some groups.
+
+        Raises:
+            UserError: If the file is no YAML, or a group is missing or no mapping.
+        """
+        config = self.read_config()
+        if missing := [group for group in groups if not isinstance(config.get(group), dict)]:
+            raise UserError(f"{self.config}: {', '.join(missing)} missing. Restore it, or name another folder.")
+        return config
+
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest; empty while there is none.
 

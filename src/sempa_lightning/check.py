@@ -1,8 +1,43 @@
-"""The check of a parameter."""
+"""Ranges of parameters, and their checks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 from sempa_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Range of a number, as an annotation: `Annotated[float, Range(0, 1)]`.
+
+    Attributes:
+        low: The smallest value.
+        high: The largest value.
+        open: Whether both ends are outside of the range.
+    """
+
+    low: int | float
+    high: int | float = float("inf")
+    open: bool = False
+
+    def holds(self, value: int | float) -> bool:
+        """Return whether a finite number is in the range."""
+        if value in (float("inf"), float("-inf")):
+            return False
+        return self.low < value < self.high if self.open else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        if self.high == float("inf"):
+            return f"{'above' if self.open else '≥'} {self.low}"
+        return f"{'between' if self.open else 'from'} {self.low} {'and' if self.open else 'to'} {self.high}"
+
+
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, open=True)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
 
 
 def check(name: str, value: object, holds: Callable[[float], bool], what: str) -> None:

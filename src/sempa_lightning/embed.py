@@ -4,22 +4,24 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EmbeddingDir
-from sempa_lightning.check import check_count
+from sempa_lightning.check import Count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
+    checked,
     conf_dir,
     config_text,
     refuse_another_config,
     resumed_config,
     run_main,
     settle_dtype,
+    subject_fields,
     subjects_of,
     telling_errors,
     trusted,
@@ -34,7 +36,6 @@ from sempa_lightning.trust import consent
 # What another call in the same folder may have otherwise: no vector follows from it.
 _FREE = ("shard", "processes", "device", "paths", "prompt", "scoring")
 _UNREAD = ("resume", "run_name", "objective", "optimizer", "data", "trust")
-_DTYPES = ("float32", "float16")
 
 
 def embed(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below)
@@ -138,25 +139,39 @@ def _finish(cfg: Any, parts: Any, seconds: float, console: Any) -> None:  # noqa
     console.print(f"vectors are in {parts.folder.path}", soft_wrap=True)
 
 
+def fields() -> dict[str, Any]:
+    """Top-level keys of the config, each with the type of its value."""
+    return subject_fields() | {
+        "run": str | None,
+        "checkpoint": str | None,
+        "corpus": str,
+        "column": str,
+        "split": str,
+        "revision": str | None,
+        "part_rows": Count,
+        "batch_size": Count,
+        "dtype": Literal["float32", "float16"],
+        "keep_text": bool,
+        "shard": str | None,
+        "processes": Count,
+        "device": str | None,
+        "resume": str | None,
+    }
+
+
 def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     """The resolved config; a run brings its model and readout, but for what the command line gives.
 
     Raises:
-        UserError: If no model or no corpus is named, or a value cannot be.
+        UserError: If no model or no corpus is named.
     """
     if cfg.run is None and OmegaConf.is_missing(cfg.model, "path"):
         raise UserError("embed with what? run=<run folder>, model=<option> or model.path=<folder or Hub name>")
     if cfg.corpus is None:
         raise UserError("embed what? corpus=<.txt, .csv, .tsv, .jsonl or .parquet file, or data set of the Hub>")
-    for name in ("part_rows", "batch_size", "processes"):
-        check_count(name, cfg[name])
-    if cfg.dtype not in _DTYPES:
-        raise UserError(f"dtype={cfg.dtype}: vectors are written as {' or '.join(_DTYPES)}")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
-    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
-    sys.stdout.writelines(settle_dtype(own, own.device))
-    return own
+    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="embed")
@@ -166,6 +181,9 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         overrides = list(HydraConfig.get().overrides.task)
         resumed, trust = cfg.resume is not None, trusted(cfg.trust)
         cfg = resumed_config(cfg, overrides, _FREE[:3], trust) if resumed else composed(cfg, overrides)
+        cfg = checked(cfg, fields(), saved=resumed)
+        if not resumed:
+            sys.stdout.writelines(settle_dtype(cfg, cfg.device))
         folder = EmbeddingDir(cfg.paths.run_dir)
         with first_stopping_on_signals(f"resume={folder.path}", folder.config.is_file):
             embed(cfg, trust)

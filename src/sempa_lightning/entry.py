@@ -2,19 +2,22 @@
 
 import atexit
 import contextlib
+import copy
 import errno
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sempa_lightning.artifacts import EmbeddingDir, EvaluationDir, RunDir, SweepDir, SynthesisDir, relocated
+from sempa_lightning.check import Seed
+from sempa_lightning.config_check import check_config, check_type, closest
 from sempa_lightning.errors import UserError
 from sempa_lightning.escape import for_terminal
 from sempa_lightning.masking import MASK, for_file, masked, masked_text, refuse_masks, secret_overrides
@@ -82,17 +85,30 @@ def _masked_record(*arguments: Any, **more: Any) -> logging.LogRecord:  # noqa: 
     return record
 
 
-def _resuming(words: Sequence[str]) -> list[str]:
-    """Words by which a resumed run or sweep goes on in its own folder.
+def _resuming(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides by which a resumed run or sweep continues in its own folder.
+
+    Args:
+        overrides: The command line; `resume` and `sweep.resume` may have the prefixes `+` and `++`.
 
     Raises:
         UserError: If there is no such sweep.
     """
-    named = dict(word.split("=", 1) for word in words if word.startswith(("resume=", "sweep.resume=")))
-    run, sweep = named.get("resume"), named.get("sweep.resume")
-    if sweep:
-        return [f"hydra.sweep.dir='{SweepDir.existing(sweep).path}'", "hydra.mode=MULTIRUN"]
-    return [f"hydra.run.dir='{run}'"] if run else []
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    named = [word for word in overrides if re.match(r"\+{0,2}(sweep\.)?resume=", word)]
+    parsed = OverridesParser.create().parse_overrides(named)
+    folders = {override.key_or_group: override.value() for override in parsed}
+    for key, folder in folders.items():
+        check_type(key, folder, str | None)
+    if sweep := folders.get("sweep.resume"):
+        return [f"hydra.sweep.dir={_quoted(SweepDir.existing(str(sweep)).path)}", "hydra.mode=MULTIRUN"]
+    return [f"hydra.run.dir={_quoted(folders['resume'])}"] if folders.get("resume") else []
+
+
+def _quoted(value: object) -> str:
+    """A value in the quotes of Hydra's grammar."""
+    return "'" + str(value).replace("'", "\\'") + "'"
 
 
 def _leave_process_group(code: object) -> None:
@@ -160,6 +176,82 @@ def instantiate(node: Any, **shared: Any) -> Any:  # noqa: ANN401 (whatever the 
     return hydra.utils.instantiate(node, _convert_="all", **shared)
 
 
+def subject_fields() -> dict[str, Any]:
+    """Top-level config keys that describe a model to be used, each with the type of its value."""
+    from sempa_lightning.models.causal_lm import LanguageModel
+    from sempa_lightning.models.readout import SentenceReadout
+    from sempa_lightning.prompts.template import PromptTemplate
+    from sempa_lightning.scoring.layout import Layout
+
+    return {  # others refer to the first of these
+        "seed": Seed,
+        "run_name": str | int | float,
+        "paths": dict[str, str],
+        "prompt": PromptTemplate,
+        "readout": SentenceReadout,
+        "scoring": Layout,
+        "model": LanguageModel,
+    }
+
+
+def checked(
+    cfg: Any,  # noqa: ANN401 (a DictConfig)
+    fields: Mapping[str, Any],
+    passed: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    saved: bool = False,
+) -> Any:  # noqa: ANN401 (as above)
+    """Resolve a config and check each key and value of it, before anything is built.
+
+    Args:
+        cfg: The config of a command, already without the keys that it drops.
+        fields: Its top-level keys and their types; others must be read by one of these, and are dropped.
+        passed: Parameters of nodes that the command passes itself (see `check_config`).
+        saved: Drop unknown keys without a complaint: the config is that of a run or of an evaluation.
+
+    Raises:
+        UserError: See `check_config`; also if a name that the command needs is empty.
+    """
+    from omegaconf import OmegaConf
+
+    if not saved:
+        for key in (key for key in cfg if key not in fields and not is_read(cfg, key)):
+            raise UserError(f"{key}: this command has no such key{closest(key, fields)}. Drop it.")
+    if missing := sorted(OmegaConf.missing_keys(cfg), key=lambda key: key.count(".")):
+        raise UserError(f"{missing[0]}: no value is set. Set {missing[0]}=<value>.")
+    OmegaConf.resolve(cfg)
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key in fields])
+    check_config(plain(own), fields, passed)
+    if cfg.get("run_name") == "":
+        raise UserError("run_name: expected a name, found ''. Set run_name=<name>.")
+    return own
+
+
+def plain(cfg: Any) -> dict[str, Any]:  # noqa: ANN401 (a DictConfig)
+    """Return a config as plain dicts, lists, texts and numbers."""
+    from omegaconf import OmegaConf
+
+    content: Any = OmegaConf.to_container(cfg)
+    return dict(content)
+
+
+def is_read(cfg: Any, key: str) -> bool:  # noqa: ANN401 (a DictConfig)
+    """Return whether another top-level key of a config refers to this one: another value of it changes theirs."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    found = []
+    for value in (cfg[key], "another value"):
+        changed = copy.deepcopy(cfg)
+        OmegaConf.update(changed, key, value, merge=False)
+        try:
+            OmegaConf.resolve(changed)
+        except OmegaConfBaseException:
+            return True
+        found.append({name: node for name, node in plain(changed).items() if name != key})
+    return bool(found[0] != found[1])
+
+
 def trusted(given: Any) -> list[str]:  # noqa: ANN401 (a value of a config)
     """Return the modules that `trust` names; they are written nowhere.
 
@@ -191,6 +283,7 @@ def resumed_config(
     """
     from omegaconf import OmegaConf
 
+    check_type("resume", cfg.resume, str)
     resumed = OmegaConf.create(_saved(cfg.resume, trust, remote=_keys(overrides))[1])
     for override in sorted(overrides, key=lambda override: "." in override.partition("=")[0]):  # choices first
         key = override.lstrip("+~").partition("=")[0]
@@ -231,8 +324,10 @@ def settle_dtype(cfg: Any, device: str | None) -> list[str]:  # noqa: ANN401 (a 
     """
     import torch
 
+    from sempa_lightning.models.causal_lm import check_device
     from sempa_lightning.models.dtype import AUTO, dtype_named, is_native, slowdown
 
+    check_device(device)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     name, precision, lines = cfg.model.get("dtype"), str(cfg.get("trainer", {}).get("precision")), []
     if name == AUTO:
@@ -309,7 +404,9 @@ def subjects_of(
 
     from sempa_lightning.assets import local_path
     from sempa_lightning.evaluation.subjects import BareModel, EmbeddingCaches, TrainedRun, View
+    from sempa_lightning.models.causal_lm import check_device
 
+    check_device(device)
     caches = EmbeddingCaches(local_path(cfg.paths.cache_dir) / "embeddings", keep_layers)
     view = View(instantiate(cfg.readout), instantiate(cfg.prompt), instantiate(cfg.scoring), device, caches)
     load = partial(instantiate, cfg.model)
@@ -337,8 +434,12 @@ def _saved(
     run: str, trust: Sequence[str], groups: Sequence[str] | None = None, remote: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:
     """Where a run is, and its config there: these groups of it, all if null, with nothing that is not trusted."""
+    check_type("run", run, str)
     folder = RunDir.existing(run)
-    place, config = str(folder.path.resolve()), folder.read_config()
+    place, config = (
+        str(folder.path.resolve()),
+        folder.read_groups([group for group in groups or ("model",) if group in ("model", "adapter")]),
+    )
     paths = config.get("paths")
     old = paths.get("run_dir") if isinstance(paths, dict) else None
     if groups is not None:
@@ -359,21 +460,17 @@ def _overridden(cfg: Any, group: str, saved: Any, overrides: list[str]) -> Any: 
 
 
 def _message(error: BaseException) -> str | None:
-    """One line on an error that the user can put right, None for any other."""
+    """Describe an error that the user can put right in one line; None for any other."""
     from hydra.errors import HydraException, InstantiationException
-    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+    from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, (UserError, OSError)):
         error = error.__cause__
     told_by_torch = (InstantiationException, RuntimeError, ValueError)
     if isinstance(error, told_by_torch) and (message := _group_message(str(error))) is not None:
         return message
-    if isinstance(error, InterpolationKeyError) and (key := re.search(r"key '((\w+)\..+?)'", str(error))):
-        name, group = key.groups()
-        if group != "paths" and Path(conf_dir(), group).is_dir():
-            return (
-                f"another part of the config asks for {name}, but this {group} has no such key: choose another {group}"
-            )
+    if (message := _config_message(error)) is not None:
+        return message
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     if isinstance(error, OSError):
@@ -383,6 +480,27 @@ def _message(error: BaseException) -> str | None:
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # last, for it is slow to import
 
     return " ".join(str(error).split()) if isinstance(error, MisconfigurationException) else None
+
+
+def _config_message(error: BaseException) -> str | None:
+    """Describe what Hydra and OmegaConf find wrong with a key, the key first."""
+    from hydra.errors import InstantiationException
+    from omegaconf.errors import InterpolationKeyError
+
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = re.search(r"full_key: (\S+)", str(error)) or re.search(r"in call to target '(.+?)'", str(error))
+        reason = " ".join(str(error.__cause__).split()) or type(error.__cause__).__name__
+        return f"{key[1]}: {reason}" if key else reason
+    if isinstance(error, InterpolationKeyError) and (key := re.search(r"key '((\w+)\..+?)'", str(error))):
+        name, group = key.groups()
+        if group != "paths" and Path(conf_dir(), group).is_dir():
+            return (
+                f"another part of the config asks for {name}, but this {group} has no such key: choose another {group}"
+            )
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
+        words = [word for word in sys.argv[1:] if re.fullmatch(r"[+~]*[\w/@]*=(null|true|false|[\d.]*)", word)]
+        return f"{', '.join(words) or 'overrides'}: expected the name of an option, as --help lists them"
+    return None
 
 
 def _group_message(error: str) -> str | None:

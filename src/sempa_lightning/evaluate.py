@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,8 +13,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import EvaluationDir, RunDir, SweepDir
+from sempa_lightning.check import Count, Positive
+from sempa_lightning.config_check import check_type
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
+    checked,
     conf_dir,
     config_text,
     instantiate,
@@ -22,6 +25,7 @@ from sempa_lightning.entry import (
     resumed_config,
     run_main,
     settle_dtype,
+    subject_fields,
     subjects_of,
     telling_errors,
     trusted,
@@ -37,8 +41,10 @@ from sempa_lightning.trust import consent
 FAILED, SKIPPED = 3, 4
 
 # What another call in the same folder may have otherwise: nothing of it changes a number.
-_FREE = ("processes", "device", "follow", "poll_seconds", "patience_seconds", "paths", "keep_layers")
+_FREE = ("processes", "device", "follow", "poll_seconds", "patience_seconds", "paths", "keep_layers", "limit")
 _SECONDS_TO_WAIT = 120
+# `default` leaves each task its own limit; null is all rows.
+_Limit = Literal["default"] | Count | None
 
 
 def evaluate(cfg: Any, overrides: list[str], trust: Sequence[str] = ()) -> int:  # noqa: ANN401 (as below)
@@ -100,6 +106,45 @@ def exit_code(folder: EvaluationDir) -> int:
     return SKIPPED if folder.read_manifest().get("skipped") else 0
 
 
+def fields() -> dict[str, Any]:
+    """Top-level keys of an evaluation's config, each with the type of its value."""
+    from sempa_lightning.evaluation.task import Task
+
+    return subject_fields() | {
+        "run": str | None,
+        "checkpoint": str | None,
+        "eval": dict[str, dict[str, Task]],
+        "subjects": list[str],
+        "limit": _Limit,
+        "keep_layers": list[int],
+        "processes": Count,
+        "device": str | None,
+        "follow": bool,
+        "poll_seconds": Positive,
+        "patience_seconds": Positive,
+        "resume": str | None,
+    }
+
+
+def _limit(suites: Any, limit: object) -> None:  # noqa: ANN401 (a config node)
+    """Set the limit of each task that has one.
+
+    Raises:
+        UserError: If the limit is none, or no task has one.
+    """
+    check_type("limit", limit, _Limit)
+    if limit == "default":
+        return
+    limited = [task for tasks in suites.values() for task in tasks.values() if "limit" in task]
+    if not limited:
+        raise UserError(
+            f"limit: {limit} changes nothing: the tasks of {', '.join(suites)} have no limit. Drop it, or choose"
+            " eval=[harness_local]."
+        )
+    for task in limited:
+        task.limit = limit
+
+
 def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     """The resolved config of an evaluation.
 
@@ -114,12 +159,8 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     keys = [key for key in cfg if key not in ("resume", "run_name", "objective", "optimizer", "data", "trust")]
     own = OmegaConf.masked_copy(cfg, keys)
     OmegaConf.resolve(own)
-    if any(override.startswith("limit=") for override in overrides):
-        for task in (task for tasks in own.eval.values() for task in tasks.values() if "limit" in task):
-            task.limit = cfg.limit
-    own = own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
-    sys.stdout.writelines(settle_dtype(own, own.device))
-    return own
+    _limit(own.eval, own.limit)
+    return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
 
 
 def _chosen(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -196,6 +237,9 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             resumed, trust = cfg.resume is not None, trusted(cfg.trust)
             free = ("processes", "device")
             cfg = resumed_config(cfg, overrides, free, trust) if resumed else composed(cfg, overrides)
+            cfg = checked(cfg, fields(), saved=resumed)
+            if not resumed:
+                sys.stdout.writelines(settle_dtype(cfg, cfg.device))
             folder = EvaluationDir(cfg.paths.run_dir)
             sweep = f"the same command with hydra.sweep.dir={hydra_config.sweep.dir}"
             words = f"resume={folder.path}" if hydra_config.mode != RunMode.MULTIRUN else sweep

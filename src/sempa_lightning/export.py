@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from sempa_lightning.artifacts import RunDir
-from sempa_lightning.entry import conf_dir, run_main, telling_errors, trusted
+from sempa_lightning.entry import checked, conf_dir, run_main, telling_errors, trusted
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.exported import SENTENCES, check_exported, logits, vectors
 from sempa_lightning.evaluation.model_card import Format, ModelCard
@@ -25,6 +25,16 @@ from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
 from sempa_lightning.notebook import SentenceModel, load_run
 from sempa_lightning.terminal import Terminal
+
+# Top-level keys of the config, each with the type of its value.
+_FIELDS = {
+    "run": str | None,
+    "out": str | None,
+    "formats": list[str] | None,
+    "push": str | None,
+    "trust": list[str],
+    "model": dict[str, bool],
+}
 
 
 def export(
@@ -55,7 +65,7 @@ def export(
     """
     chosen = _chosen(run, formats)
     repositories = _repositories(push, chosen)
-    config = run.read_config()
+    config = run.read_groups(("model", "readout", "prompt"))
     model = None if chosen == ["adapter"] else _loaded(run, chosen, trust, trust_remote_code=trust_remote_code)
     names = repositories or {name: name for name in chosen}
     card = ModelCard(config, run.read_manifest(), run.read_summary(), names)
@@ -165,6 +175,7 @@ def _upload(folder: Path, repository: str) -> None:
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
     with telling_errors():
+        cfg = checked(cfg, _FIELDS)
         if cfg.run is None:
             raise UserError("which run? python -m sempa_lightning.export run=<its folder>")
         run = RunDir.existing(cfg.run)

@@ -10,14 +10,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import MiningDir
-from sempa_lightning.check import check_count
+from sempa_lightning.check import Count
 from sempa_lightning.entry import (
     SUBJECT_GROUPS,
+    checked,
     conf_dir,
     config_text,
     instantiate,
     run_main,
     settle_dtype,
+    subject_fields,
     subjects_of,
     telling_errors,
     trusted,
@@ -28,6 +30,8 @@ from sempa_lightning.files import write_json, write_text
 from sempa_lightning.stopping import stopping_on_signals
 
 _SHOWN_ROWS = 3
+# Parameters of `data` that mining does not read.
+PASSED = {"data": {"tokenizer": "model=<option>", "negatives": ""}}
 
 
 def mine(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below)
@@ -38,7 +42,7 @@ def mine(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below
         trust: Modules that the saved config of the run may name (see `check_saved`).
 
     Raises:
-        UserError: If a number is none, the rows cannot be read, the folder holds something else, or no row has a
+        UserError: If the rows cannot be read, the folder holds something else, or no row has a
             negative.
     """
     from sempa_lightning.data.hard_negatives import Embedded, Window, chosen_words, distinct_sentences, mined_rows
@@ -51,7 +55,6 @@ def mine(cfg: Any, trust: Sequence[str] = ()) -> None:  # noqa: ANN401 (as below
     quieten()
     folder, console = MiningDir(cfg.paths.run_dir), Terminal()
     window = Window(cfg.of_positive, cfg.max_similarity, cfg.min_similarity)
-    check_count("number", cfg.number)
     sources = {"train": instantiate(cfg.data.train), "dev": instantiate(cfg.data.dev)}
     limits = {"group": cfg.data.group, "max_rows": cfg.data.max_rows, "max_rejected": cfg.data.max_rejected}
     read = {part: CleanRows(source, **limits, need_rejected=False) for part, source in sources.items()}
@@ -119,6 +122,22 @@ def _print(console: Any, counts: Mapping[str, Any]) -> None:  # noqa: ANN401 (a 
     console.print(table)
 
 
+def fields() -> dict[str, Any]:
+    """Top-level keys of the config, each with the type of its value."""
+    from lightning import LightningDataModule
+
+    return subject_fields() | {
+        "run": str | None,
+        "data": LightningDataModule,
+        "number": Count,
+        "of_positive": float | None,
+        "max_similarity": float | None,
+        "min_similarity": float | None,
+        "given": bool,
+        "device": str | None,
+    }
+
+
 def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     """The resolved config; a run brings its model, readout and data, but for what the command line gives.
 
@@ -131,7 +150,6 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in brought])
     OmegaConf.resolve(own)
     own = own if cfg.run is None else with_saved(own, (*SUBJECT_GROUPS, "data"), overrides, trusted(cfg.trust))
-    sys.stdout.writelines(settle_dtype(own, own.device))
     if not {"train", "dev"} <= set(own.data):
         raise UserError("for which rows? Name preference data, such as data=simcse data.path=<file>")
     return own
@@ -142,7 +160,8 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     """Hydra's door."""
     with telling_errors():
         trust = trusted(cfg.trust)
-        cfg = composed(cfg, list(HydraConfig.get().overrides.task))
+        cfg = checked(composed(cfg, list(HydraConfig.get().overrides.task)), fields(), PASSED)
+        sys.stdout.writelines(settle_dtype(cfg, cfg.device))
         with stopping_on_signals("", lambda: False):
             mine(cfg, trust)
 

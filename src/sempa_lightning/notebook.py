@@ -159,9 +159,7 @@ def load_run(run: RunDir, model: Mapping[str, Any], trust: Sequence[str] = ()) -
         UserError: If the run has saved no weights, if its parts cannot be loaded, or if its config names something that
             is not trusted.
     """
-    saved = run.read_config()
-    if missing := {"model", "readout", "prompt"} - saved.keys():
-        raise UserError(f"{run.config} has no {missing.pop()}: it is not the config of a run")
+    saved = run.read_groups(("model", "readout", "prompt"))
     config = {group: saved[group] for group in ("model", "readout", "prompt")}
     check_saved(config, run.config, trust, ["model.trust_remote_code"] if model.get("trust_remote_code") else [])
     if run.adapter.is_dir():

@@ -1,6 +1,7 @@
 """`python -m sempa_lightning.synthesize`: let a language model write training rows for your sentences."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -8,8 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import SynthesisDir
-from sempa_lightning.check import check_count
+from sempa_lightning.check import Count
 from sempa_lightning.entry import (
+    checked,
     conf_dir,
     config_text,
     instantiate,
@@ -17,6 +19,7 @@ from sempa_lightning.entry import (
     resumed_config,
     run_main,
     settle_dtype,
+    subject_fields,
     telling_errors,
     trusted,
 )
@@ -36,6 +39,7 @@ def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
     Raises:
         UserError: If something that is asked for is not there, or no output is kept.
     """
+    from sempa_lightning.models.causal_lm import check_device
     from sempa_lightning.synthesis.assembly import assemble
     from sempa_lightning.synthesis.parts import Parts
     from sempa_lightning.synthesis.sentences import read_sentences, sentence_table
@@ -45,7 +49,7 @@ def synthesize(cfg: Any) -> None:  # noqa: ANN401 (as below)
 
     quieten()
     folder, console = SynthesisDir(cfg.paths.run_dir), Terminal()
-    _check_numbers(cfg)
+    check_device(cfg.device)
     sentences = read_sentences(sentence_table(cfg.sentences, cfg.split, cfg.revision), cfg.column, cfg.limit)
     _refuse_another(folder, cfg, sentences.fingerprint)
     filters, arrange = instantiate(cfg.filters), instantiate(cfg.rows)
@@ -96,17 +100,33 @@ def _write(cfg: Any, folder: SynthesisDir, parts: Any, sentences: dict[str, Any]
             parts.write(number, writer(parts[number], lambda new: shown.advance(bar, new)))
 
 
-def _check_numbers(cfg: Any) -> None:  # noqa: ANN401 (as below)
-    """Refuse numbers that count nothing.
+def fields() -> dict[str, Any]:
+    """Top-level keys of the config, each with the type of its value."""
+    from sempa_lightning.models.adapters import Adapter
+    from sempa_lightning.models.generation import Sampling
+    from sempa_lightning.prompts.template import PromptTemplate
 
-    Raises:
-        UserError: If one is not a whole number above 0.
-    """
-    counts = {"outputs_per_prompt": cfg.outputs_per_prompt, "batch_size": cfg.batch_size, "part_size": cfg.part_size}
-    optional = {"limit": cfg.limit, "prompts_per_sentence": cfg.prompts_per_sentence}
-    counts |= {name: number for name, number in optional.items() if number is not None}
-    for name, number in counts.items():
-        check_count(name, number)
+    own = {key: expected for key, expected in subject_fields().items() if key != "scoring"}
+    return own | {
+        "adapter": Adapter,
+        "encoder": Any,
+        "transformation": dict[str, PromptTemplate],
+        "rows": Callable,
+        "sentences": str | None,
+        "column": str,
+        "split": str,
+        "revision": str | None,
+        "limit": Count | None,
+        "chat": bool | None,
+        "prompts_per_sentence": Count | None,
+        "outputs_per_prompt": Count,
+        "sampling": Sampling,
+        "batch_size": Count,
+        "part_size": Count,
+        "filters": dict[str, Callable[..., Any]],
+        "device": str | None,
+        "resume": str | None,
+    }
 
 
 def _refuse_another(folder: SynthesisDir, cfg: Any, fingerprint: str) -> None:  # noqa: ANN401 (as below)
@@ -135,7 +155,6 @@ def composed(cfg: Any) -> Any:  # noqa: ANN401 (as below)
         raise UserError("which model writes? model=<option> or model.path=<folder or Hub name>")
     own = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in _UNREAD])
     OmegaConf.resolve(own)
-    sys.stdout.writelines(settle_dtype(own, own.device))
     return own
 
 
@@ -143,10 +162,13 @@ def composed(cfg: Any) -> Any:  # noqa: ANN401 (as below)
 def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints the run-time checks cannot read)
     """Hydra's door."""
     with telling_errors():
-        if cfg.resume is None:
-            cfg = composed(cfg)
-        else:
+        if resumed := cfg.resume is not None:
             cfg = resumed_config(cfg, list(HydraConfig.get().overrides.task), ("device",), trusted(cfg.trust))
+        else:
+            cfg = composed(cfg)
+        cfg = checked(cfg, fields(), saved=resumed)
+        if not resumed:
+            sys.stdout.writelines(settle_dtype(cfg, cfg.device))
         folder = SynthesisDir(cfg.paths.run_dir)
         with stopping_on_signals(f"resume={folder.path}", lambda: folder.begun):
             synthesize(cfg)

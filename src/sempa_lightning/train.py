@@ -1,9 +1,11 @@
 """`python -m sempa_lightning.train`: train a policy and show what it did to embeddings and to generation."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,16 +14,21 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from sempa_lightning.artifacts import RunDir, SweepDir
+from sempa_lightning.check import Positive
 from sempa_lightning.entry import (
     RESUMED_FREELY,
+    checked,
     conf_dir,
     config_text,
     ending_wandb_run,
     instantiate,
+    is_read,
+    plain,
     refuse_another_config,
     resumed_config,
     run_main,
     settle_dtype,
+    subject_fields,
     telling_errors,
     trusted,
 )
@@ -45,14 +52,12 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     from sempa_lightning.training.callbacks import random_states, same_config, stop_between_steps
     from sempa_lightning.training.callbacks.probe import watch
     from sempa_lightning.training.checkpoints import (
-        AtomicCheckpointIO,
         best_score,
         starting_point,
         training_summary,
     )
     from sempa_lightning.training.measured_fit import measured_fit
     from sempa_lightning.training.module import TrainingModule
-    from sempa_lightning.training.rendezvous import check_rendezvous
     from sempa_lightning.training.setup import is_first_process, quieten, seed_everything
 
     quieten()
@@ -66,23 +71,19 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     ]
     loggers = list(instantiate(cfg.logger).values())
     # Before the model, which may take minutes to load: it knows whether the devices are there.
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
-    if trainer.world_size > 1:
-        check_rendezvous(os.environ)
-    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    trainer = _trainer(cfg, callbacks, loggers, run)
+    parts = _parts(cfg)  # before the model, too: they may refuse a value
     model, tokenizer = instantiate(cfg.model)
-    policy = instantiate(cfg.adapter).attach(model)
+    policy = parts["adapter"].attach(model)
     reference = instantiate(cfg.reference, policy=policy)
-    subject = Subject(
-        policy, tokenizer, instantiate(cfg.readout), instantiate(cfg.prompt), reference, instantiate(cfg.scoring)
-    )
+    subject = Subject(policy, tokenizer, parts["readout"], parts["prompt"], reference, parts["scoring"])
     datamodule = instantiate(cfg.data, tokenizer=tokenizer)
     module = TrainingModule(
         policy,
         reference,
-        instantiate(cfg.objective),
-        instantiate(cfg.optimizer),
-        instantiate(cfg.scheduler),
+        parts["objective"],
+        parts["optimizer"],
+        parts["scheduler"],
         cfg.max_grad_norm,
         subject.layout,
     )
@@ -98,7 +99,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)
-    comparison = BeforeAfter(instantiate(cfg.eval), instantiate(cfg.samples), subject, console)
+    comparison = BeforeAfter(parts["eval"], parts["samples"], subject, console)
     if cfg.compile:
         decoder(policy).compile()
     trained = measured_fit(trainer, module, datamodule, checkpoint, comparison, console)
@@ -115,22 +116,99 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
     return best_score(trainer)
 
 
-def _refuse_idle(objective: Any, overrides: Sequence[str]) -> None:  # noqa: ANN401 (a config node)
-    """Refuse to choose a loss or divergence for an objective that refers to none.
+def _trainer(cfg: Any, callbacks: list[Any], loggers: list[Any], run: RunDir) -> Any:  # noqa: ANN401 (as below)
+    """Build the trainer, which finds its devices and the other processes."""
+    from sempa_lightning.training.checkpoints import AtomicCheckpointIO
+    from sempa_lightning.training.rendezvous import check_rendezvous
+
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    if trainer.world_size > 1:
+        check_rendezvous(os.environ)
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
+
+
+def _parts(cfg: Any) -> dict[str, Any]:  # noqa: ANN401 (as below)
+    """Build the groups that need no model."""
+    from sempa_lightning.training.optimizers import check_factories
+
+    groups = ("adapter", "readout", "prompt", "scoring", "objective", "optimizer", "scheduler", "eval", "samples")
+    parts = {group: instantiate(cfg[group]) for group in groups}
+    check_factories(parts["optimizer"], parts["scheduler"])
+    return parts
+
+
+def fields() -> dict[str, Any]:
+    """Top-level keys of a training config, each with the type of its value."""
+    from lightning import LightningDataModule, Trainer
+    from lightning.pytorch.callbacks import Callback as TrainerCallback
+    from lightning.pytorch.loggers import Logger
+
+    from sempa_lightning.evaluation.samples import SampleSpec
+    from sempa_lightning.evaluation.task import Task
+    from sempa_lightning.models.adapters import Adapter
+    from sempa_lightning.scoring.reference import Reference
+    from sempa_lightning.training.objectives import Objective
+    from sempa_lightning.training.optimizers import OptimizerFactory, SchedulerFactory
+
+    return (
+        {"loss": Any, "divergence": Any}
+        | subject_fields()
+        | {
+            "adapter": Adapter,
+            "objective": Objective,
+            "reference": Reference,
+            "optimizer": OptimizerFactory,
+            "scheduler": SchedulerFactory,
+            "trainer": Trainer,
+            "logger": dict[str, Logger],
+            "callbacks": dict[str, TrainerCallback],
+            "data": LightningDataModule,
+            "eval": dict[str, dict[str, Task]],
+            "samples": SampleSpec,
+            "max_grad_norm": Positive | None,
+            "compile": bool,
+            "monitor": str,
+            "monitor_mode": Literal["max", "min"] | None,
+            "preflight": bool,
+            "resume": str | None,
+        }
+    )
+
+
+# Parameters that `train` passes itself, or does without, each with what to set instead.
+PASSED = {
+    "trainer": {
+        "callbacks": "+callbacks.<name>={_target_: …}",
+        "logger": "logger=<option>",
+        "default_root_dir": "hydra.run.dir=<folder>",
+        "accumulate_grad_batches": "data.micro_batch_tokens=<tokens>",
+        "gradient_clip_val": "max_grad_norm=<norm>",
+        "gradient_clip_algorithm": "max_grad_norm=<norm>",
+        "overfit_batches": "data.max_rows=<rows>",
+    },
+    "reference": {"policy": "adapter=<option>"},
+    "data": {"tokenizer": "model=<option>"},
+    "optimizer": {"params": "adapter.target_modules=<names>"},
+    "scheduler": {"optimizer": "optimizer=<option>", "num_steps": "trainer.max_steps=<steps>"},
+}
+
+
+def _refuse_idle(cfg: Any, overrides: Sequence[str]) -> None:  # noqa: ANN401 (as below)
+    """Refuse to choose a loss or divergence that nothing refers to.
 
     Args:
-        objective: Its config, references not resolved.
-        overrides: Words of the command line.
+        cfg: The config; interpolations are not resolved.
+        overrides: The command line.
 
     Raises:
-        UserError: If one of them chooses such a thing.
+        UserError: If an override chooses one.
     """
-    references = OmegaConf.to_yaml(objective)
     for group in ("loss", "divergence"):
-        words = [word for word in overrides if word.lstrip("+~").replace("=", ".").partition(".")[0] == group]
-        if words and f"${{{group}" not in references:
+        chosen = [word for word in overrides if re.match(rf"[+~]*{group}[.=@]", word)]
+        if chosen and group in cfg and not is_read(cfg, group):
             raise UserError(
-                f"{words[0]} changes nothing: this objective has no {group}; leave it out, or set"
+                f"{chosen[0]} changes nothing: this objective has no {group}; leave it out, or set"
                 " objective=preference or objective=joint"
             )
 
@@ -161,6 +239,20 @@ def _settle_dtype(cfg: Any) -> None:  # noqa: ANN401 (as below)
     lines = settle_dtype(cfg, "cpu" if cfg.trainer.get("accelerator") == "cpu" else None)
     if lines and is_first_process():
         sys.stdout.writelines(lines)
+
+
+def _check(cfg: Any, folder: str) -> None:  # noqa: ANN401 (as below)
+    """Check what goes beyond single keys.
+
+    Raises:
+        UserError: See `check_run`; also if the run's folder has no name.
+    """
+    from sempa_lightning.training.run_config import check_run
+
+    if not folder:
+        raise UserError("hydra.run.dir: expected a folder, found ''. Set hydra.run.dir=<folder> or drop it.")
+    check_run(plain(cfg))
+    _refuse_alone(cfg.objective, cfg.data.get("batch_size"))
 
 
 def _has_begun(run: RunDir, cfg: Any) -> bool:  # noqa: ANN401 (as below)
@@ -217,6 +309,19 @@ def _log_end(loggers: Sequence[Any], run: RunDir, comparison: Any, step: int) ->
             logger.show(comparison.tables(), run.pictures, step)
 
 
+def _check_sweep(config: Any) -> None:  # noqa: ANN401 (as below)
+    """Check the settings of a sweep.
+
+    Raises:
+        UserError: If a grid is given those of a search, or the sweep to resume is named where it comes too late.
+    """
+    sweep, is_grid = config.sweep, config.hydra.sweeper._target_.endswith(".BasicSweeper")
+    if is_grid and (idle := sweep.keys() - {"resume", "maximize", "minimize"}):
+        raise UserError(f"sweep.{min(idle)}: a grid does not read it. Choose sweep=tpe or sweep=asha, or drop it.")
+    if sweep.resume and Path(sweep.resume).resolve() != Path(config.hydra.sweep.dir).resolve():
+        raise UserError(f"sweep.resume: give it on the command line, as sweep.resume={sweep.resume}.")
+
+
 class SweepTable(Callback):
     """Ends a sweep with one table over its runs, and with exit code 1 if one has failed.
 
@@ -231,6 +336,11 @@ class SweepTable(Callback):
         self, maximize: Sequence[str], minimize: Sequence[str], monitor: str, monitor_mode: str | None = None
     ) -> None:
         self._objectives = objectives(maximize, minimize, monitor, monitor_mode)
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
+        """Refuse settings of `sweep` that no one reads, before the first run."""
+        with telling_errors():
+            _check_sweep(config)
 
     def on_job_start(self, config: Any, **_: Any) -> None:  # noqa: ANN401 (Hydra's signature)
         """Record a job that another launcher than ours has called: it leaves no record itself."""
@@ -266,9 +376,9 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
             # A run is the same in any sweep, and trust is given anew each time.
             cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("sweep", "trust")])
             if not resume:
-                _refuse_idle(cfg.objective, hydra_config.overrides.task)
-            OmegaConf.resolve(cfg)
-            _refuse_alone(cfg.objective, cfg.data.get("batch_size"))
+                _refuse_idle(cfg, hydra_config.overrides.task)
+            cfg = checked(cfg, fields(), PASSED, saved=resume)
+            _check(cfg, hydra_config.run.dir)
             _settle_dtype(cfg)
             if cfg.preflight:
                 from sempa_lightning.preflight import preflight

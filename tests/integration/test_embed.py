@@ -171,8 +171,8 @@ def test_bad_input_is_told_in_one_line(embed_here, words, corpus, tiny_base, tmp
     assert told("model=tiny_random", "corpus=gone.txt").startswith("corpus: no file gone.txt. Name a .csv, ")
     assert f"{corpus}, record 1 has no column 'words'; it has 'text'" in told(*words, "column=words")
     assert told(*words, "shard=2/2").startswith("shard=2/2 is no share")
-    assert told(*words, "part_rows=0").startswith("part_rows=0 is not a whole number above 0")
-    assert told(*words, "dtype=int8").startswith("dtype=int8: vectors are written as float32 or float16")
+    assert told(*words, "part_rows=0").startswith("part_rows: expected a whole number ≥ 1, found 0")
+    assert told(*words, "dtype=int8").startswith("dtype: expected one of float32, float16, found 'int8'")
     assert told(*words, "readout.layer=9").startswith("readout.layer=9: the model's layers are 0 to 2")
     assert not list((tmp_path / "bad").glob("part-*"))
 

@@ -137,7 +137,7 @@ def test_what_either_part_chooses_for_an_anchor_is_never_rejected(mine_here, tin
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["number=0"], "number=0 is not a whole number above 0"),
+        (["number=0"], "number: expected a whole number ≥ 1, found 0"),
         (["of_positive=2.0"], "of_positive=2.0 is not a share above 0 and up to 1"),
         (["max_similarity=-0.9999"], "no train row has a negative"),
         (["run=null"], "with which model? run=<run folder>"),

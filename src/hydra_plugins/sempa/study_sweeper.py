@@ -9,7 +9,8 @@ from hydra.plugins.sweeper import Sweeper
 
 from hydra_plugins.sempa.process_launcher import ProcessLauncher
 from sempa_lightning.check import check_count
-from sempa_lightning.entry import instantiate, trusted
+from sempa_lightning.config_check import check_value
+from sempa_lightning.entry import instantiate, plain, trusted
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.monitor import BEST
 from sempa_lightning.sweeps.trial import Trial, objectives
@@ -60,6 +61,9 @@ class StudySweeper(Sweeper):
         if not varied:
             raise UserError("nothing to search: give a key several values, such as loss.beta='interval(0.01,1)'")
         fixed = [str(override.input_line) for key, override in overrides.items() if key not in varied]
+        for key, override in varied.items():
+            if override.is_interval_sweep():
+                _check_interval(self.config, key, override)
         self.validate_batch_is_legal([[*fixed, *tried] for tried in _each_value_once(varied)])
         self._launcher.begin()
         search, space = self._search(), {key: _distribution(override) for key, override in varied.items()}
@@ -109,6 +113,20 @@ def _each_value_once(varied: Mapping[str, Override]) -> list[list[str]]:
 def _tried(override: Override) -> list[str]:
     interval: Any = override.value()
     return [str(interval.start)] if override.is_interval_sweep() else list(override.sweep_string_iterator())
+
+
+def _check_interval(config: Any, key: str, override: Override) -> None:  # noqa: ANN401 (a DictConfig)
+    """Check that a key takes what is drawn from an interval.
+
+    Raises:
+        UserError: If it does not, such as fractions for a whole number.
+    """
+    interval: Any = override.value()
+    try:
+        check_value(plain(config), key, interval.start)
+        check_value(plain(config), key, interval.end)
+    except UserError as error:
+        raise UserError(f"{error} {override.input_line}: write int(interval(low,high)) for whole numbers.") from error
 
 
 def _distribution(override: Override) -> Any:  # noqa: ANN401 (one of Optuna's)

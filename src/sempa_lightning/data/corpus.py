@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import datasets
 import torch
@@ -11,7 +11,7 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
-from sempa_lightning.check import check_count
+from sempa_lightning.check import Count, CountOrZero, Range, check_count
 from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
 from sempa_lightning.data.steps import StepLoader, StepLoaders
 from sempa_lightning.errors import UserError
@@ -72,13 +72,13 @@ class CorpusDataModule(LightningDataModule):
         tokenizer: PreTrainedTokenizerBase,
         rewrite: Callable[[str], str] | None = None,
         *,
-        block_size: int,
-        batch_size: int,
-        micro_batch_tokens: int,
-        val_documents: int,
-        max_documents: int | None,
+        block_size: Annotated[int, Range(2)],
+        batch_size: Count,
+        micro_batch_tokens: Count,
+        val_documents: Count,
+        max_documents: Count | None,
         seed: int,
-        num_workers: int,
+        num_workers: CountOrZero,
         cache_dir: str,
     ) -> None:
         super().__init__()

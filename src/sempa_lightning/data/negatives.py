@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sempa_lightning.check import check_choice, check_count
+from sempa_lightning.check import CountOrZero, check_choice, check_count
 from sempa_lightning.types import TokenizedRow
 
 
@@ -44,7 +44,7 @@ class Negatives:
     """
 
     given: bool
-    in_batch: int
+    in_batch: CountOrZero
 
     def __post_init__(self) -> None:
         """Check both."""

@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.check import Count, CountOrZero
 from sempa_lightning.data.cache import ContentHash, cached, tokenizer_content
 from sempa_lightning.data.load import CleanRows, Counts
 from sempa_lightning.data.negatives import Negatives, candidate_counts
@@ -121,17 +122,17 @@ class PreferenceDataModule(LightningDataModule):
         template: PromptTemplate,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        max_length: int,
+        max_length: Count,
         unfit: Literal["error", "drop"],
         group: bool,
-        max_rows: int | None,
-        max_rejected: int | None,
+        max_rows: Count | None,
+        max_rejected: Count | None,
         negatives: Negatives,
-        batch_size: int,
+        batch_size: Count,
         layout: Layout,
-        micro_batch_tokens: int,
+        micro_batch_tokens: Count,
         seed: int,
-        num_workers: int,
+        num_workers: CountOrZero,
         cache_dir: str,
         path: str | None = None,
         columns: Mapping[str, str] | None = None,

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import torch
 
+from sempa_lightning.check import Count
 from sempa_lightning.data.missing import why_missing
+from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
 from sempa_lightning.metrics.similarity import cosine_matrix
 from sempa_lightning.models.generation import Sampling, continue_texts
@@ -38,13 +40,21 @@ class SampleSpec:
 
     sentences: Sequence[str]
     pool: Iterable[str]
-    neighbours: int
-    max_new_tokens: int
+    neighbours: Count
+    max_new_tokens: Count
 
 
 def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
-    """Find each sentence's nearest neighbours in the pool and paraphrase it greedily."""
+    """Find each sentence's nearest neighbours in the pool and paraphrase it greedily.
+
+    Raises:
+        UserError: If the pool has fewer sentences than neighbours are asked for.
+    """
     pool = [text for text in dict.fromkeys(spec.pool) if text not in spec.sentences]
+    if spec.neighbours > len(pool):
+        raise UserError(
+            f"samples.neighbours: {spec.neighbours} are more than the {len(pool)} sentences of samples.pool. Set fewer."
+        )
     vectors = subject.embedder.encode([*spec.sentences, *pool])
     similarity = cosine_matrix(vectors[: len(spec.sentences)], vectors[len(spec.sentences) :])
     neighbours = {}

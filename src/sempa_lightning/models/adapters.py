@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sempa_lightning.artifacts import RunDir
 from sempa_lightning.assets import local_path
+from sempa_lightning.check import Count, Share
 from sempa_lightning.errors import UserError
 from sempa_lightning.files import replacing_folder
 from sempa_lightning.models.causal_lm import PICKLES
@@ -43,9 +44,9 @@ class Lora:
             null for none.
     """
 
-    r: int
-    alpha: int
-    dropout: float
+    r: Count
+    alpha: Count
+    dropout: Share
     target_modules: str | Sequence[str]
     exclude_modules: str | Sequence[str] | None = None
 

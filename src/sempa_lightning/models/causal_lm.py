@@ -148,6 +148,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def check_device(device: str | None) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        UserError: If torch knows no such device, or cannot put a tensor there.
+    """
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(
+            f"device: {device!r} cannot be used ({reason}). Set device=cpu, or device=cuda:<n> for one of"
+            f" {torch.cuda.device_count()} GPUs."
+        ) from error
+
+
 def placed(model: nn.Module, device: str | None) -> nn.Module:
     """Bring a model to a device, to be looked at: in evaluation mode and without gradients.
 

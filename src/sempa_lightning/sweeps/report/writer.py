@@ -21,7 +21,7 @@ def write_report(folders: Sequence[Path], out: Path, paper: str | None = None) -
         paper: For evaluations, the papers' model whose rows stand beside ours.
 
     Raises:
-        UserError: If a folder holds neither, a file in it is damaged, or no paper has the model.
+        UserError: If a folder holds neither, a file in it is damaged, or no paper has the model or is shown.
     """
     runs: dict[Path, None] = {}
     evaluations: dict[Path, None] = {}
@@ -34,6 +34,10 @@ def write_report(folders: Sequence[Path], out: Path, paper: str | None = None) -
             )
         runs |= dict.fromkeys(ours)
         evaluations |= dict.fromkeys(theirs)
+    if paper is not None and not evaluations:
+        raise UserError(
+            f"--paper {paper}: only a report of evaluations shows papers, and these folders hold runs alone"
+        )
     reports = [runs_report([read_run(path) for path in runs], out)] if runs else []
     reports += [evaluations_report(read_evaluations([*evaluations]), paper)] if evaluations else []
     write_formats(reports[0] if len(reports) == 1 else joined(*reports), out)
