@@ -18,7 +18,7 @@ import sempa_lightning
 from hydra_plugins.sempa.process_launcher import ProcessLauncher
 from sempa_lightning import embed, evaluate, mine, report
 from sempa_lightning.artifacts import RunDir
-from sempa_lightning.entry import conf_dir, resumed_config, subjects_of
+from sempa_lightning.entry import conf_dir, resumed_config, subjects_of, trusted
 from sempa_lightning.errors import UserError
 from sempa_lightning.export import export
 from sempa_lightning.sweeps.search import Search
@@ -242,6 +242,12 @@ def test_trust_and_consent_are_those_of_this_call_alone(write_run, composed):
     assert resumed_config(cfg, words, trust=["textwrap"]) == config | {
         "model": config["model"] | {"trust_remote_code": True}
     }
+
+
+@pytest.mark.parametrize("given", ["my_module", {"my_module": 1}, [1]])
+def test_trust_is_a_list_of_names(given):
+    with pytest.raises(UserError, match=r"^trust: .*trust=\[my_module\]"):
+        trusted(given)
 
 
 def test_runs_of_a_sweep_are_given_the_trust_of_the_sweep_each_time(tmp_path):
