@@ -171,7 +171,7 @@ class ModelCard:
 
 
 def _code(text: str) -> str:
-    """A code span of one line; line breaks become `\\n`."""
+    """A code span of one line; a text with line breaks or backticks is written as JSON writes it."""
     return f"`{text}`" if "\n" not in text and "`" not in text else f"`` {json.dumps(text, ensure_ascii=False)} ``"
 
 
