@@ -82,8 +82,8 @@ def refuse_masks(value: Any, key: str = "") -> None:  # noqa: ANN401 (as above)
     """
     for found in _masks(value, key):
         raise UserError(
-            f"{found}: the saved config holds {MASK} instead of a secret. Give it again ({found}=<value>), or write"
-            " ${oc.env:<variable>} into config.yaml"
+            f"{found}: the saved config holds {MASK} instead of a secret. Give it again (+{found}=<value>), or write"
+            " ${oc.env:<variable>} into config.yaml and set trust=[<variable>]"
         )
 
 

@@ -12,7 +12,7 @@ from sempa_lightning.errors import UserError
 from sempa_lightning.sweeps.trial import Trial, recorded
 
 KEY, PASSWORD, SIGNATURE = "k3y-of-a-service", "pa55-word", "s1gn-ature"
-URL = f"https://me:{PASSWORD}@host/data?signature={SIGNATURE}"
+NOTE = f"data?signature={SIGNATURE}"
 
 
 SEEN = []
@@ -21,8 +21,8 @@ SEEN = []
 class Client(Callback):
     """A component of a user that needs a key."""
 
-    def __init__(self, api_key, url):
-        SEEN.append((api_key, url))
+    def __init__(self, api_key, password, note):
+        SEEN.append((api_key, password, note))
 
 
 @pytest.fixture
@@ -34,7 +34,13 @@ def component(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     SEEN.clear()
-    return ["+callbacks.client._target_=component_of_a_user.Client", f"+callbacks.client.url='{URL}'"]
+    client = "+callbacks.client"
+    return [
+        f"{client}._target_=component_of_a_user.Client",
+        f"{client}.note='{NOTE}'",
+        f"{client}.api_key={KEY}",
+        f"{client}.password='{PASSWORD}'",
+    ]
 
 
 def leaks(folder):
@@ -50,27 +56,26 @@ def test_a_run_and_its_resumption(tmp_path, here, tiny_arguments, unmeasured, co
         *tiny_arguments,
         *unmeasured,
         *component,
-        f"+callbacks.client.api_key={KEY}",
         "logger=wandb",
         "samples.sentences=[]",
     ]
     done = here(*words, f"hydra.run.dir={folder}", "trainer.max_steps=2")
     assert done.returncode == 0, done.stderr
     wandb.teardown()
-    assert SEEN == [(KEY, URL)]
+    assert SEEN == [(KEY, PASSWORD, NOTE)]
     assert leaks(folder) == []
     assert not any(secret in done.stdout + done.stderr for secret in (KEY, PASSWORD, SIGNATURE))
     run = RunDir(folder)
     client = run.read_config()["callbacks"]["client"]
-    assert client["api_key"] == "<masked>"
-    assert client["url"] == "https://<masked>@host/data?signature=<masked>"
+    assert client["api_key"] == client["password"] == "<masked>"
+    assert client["note"] == "data?signature=<masked>"
     assert "api_key=<masked>" in run.read_manifest()["command"]
 
     done = here(f"resume={folder}", "trust=[component_of_a_user]")
     assert done.returncode == 1
     assert done.stderr.startswith("error: callbacks.client.")
     assert done.stderr.count("\n") == 1
-    assert "<masked>" in done.stderr
+    assert "the saved config holds <masked>" in done.stderr
 
     done = here(f"resume={folder}", "trust=[component_of_a_user]", "max_grad_norm=2")
     assert "max_grad_norm" in done.stderr  # whatever is no secret stays as it was

@@ -77,5 +77,5 @@ def test_a_secret_that_a_variable_holds_is_written_as_its_name():
 
 def test_a_mask_is_no_value():
     refuse_masks({"token": "x", "text": "[MASK] <mask>"}, "model")
-    with pytest.raises(UserError, match=r"^model\.url: .*model\.url=<value>.*oc\.env"):
+    with pytest.raises(UserError, match=r"^model\.url: .*\+model\.url=<value>.*oc\.env"):
         refuse_masks({"url": "https://<masked>@host"}, "model")
