@@ -99,7 +99,7 @@ def tiny_model(architecture: str) -> PreTrainedModel:
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
         for parameter in model.parameters():
-            if parameter.ndim == 2:  # else every token is about as likely as any other, and a wrong one does not show
+            if parameter.ndim > 1:  # else every token is about as likely as any other, and a wrong one does not show
                 parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 

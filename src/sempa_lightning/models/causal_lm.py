@@ -189,8 +189,8 @@ def decoder(policy: nn.Module) -> nn.Module:
     inner: nn.Module = model.base_model
     if inner is not model:
         return inner
-    found: nn.Module = model.get_decoder()  # some classes misname their prefix
-    return found
+    embedding = model.get_input_embeddings()  # some classes misname the part that holds it
+    return next((part for part in model.children() if any(module is embedding for module in part.modules())), model)
 
 
 def decoder_layers(policy: nn.Module) -> nn.ModuleList:

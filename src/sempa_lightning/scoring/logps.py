@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm, evaluating, max_positions
-from sempa_lightning.models.forward import FORWARD_ERRORS, accepted, brief
-from sempa_lightning.scoring.packed import packed_logps
+from sempa_lightning.models.forward import FORWARD_ERRORS, accepted, brief, leak_tolerance
+from sempa_lightning.scoring.packed import leak, packed_logps
 from sempa_lightning.scoring.padded import padded_logps, right_padded_logps
-from sempa_lightning.types import PaddedSequences, PreferenceBatch, RightPaddedSequences
+from sempa_lightning.types import PackedSequences, PaddedSequences, PreferenceBatch, RightPaddedSequences
 
 
 def completion_logps(policy: nn.Module, batch: PreferenceBatch) -> Float[Tensor, "anchors candidates"]:
@@ -70,6 +70,7 @@ def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
         expected = torch.stack([_plain_logp(policy, batch, *place) for place in places])
         try:
             logps = completion_logps(policy, batch)
+            leaked = leak(policy, batch.sequences) if isinstance(batch.sequences, PackedSequences) else 0.0
         except torch.OutOfMemoryError:
             raise
         except FORWARD_ERRORS as error:
@@ -86,6 +87,11 @@ def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
         raise UserError(
             f"scoring: in {_name(batch)} of {type(causal_lm(policy)).__name__} log-probabilities are off by up to"
             f" {off:.2g} nats{_remedy(batch)}"
+        )
+    if leaked > leak_tolerance(policy):
+        raise UserError(
+            f"scoring: in {_name(batch)} of {type(causal_lm(policy)).__name__} hidden states change with texts that they"
+            f" may not see, by {leaked:.2g}{_remedy(batch)}"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sempa_lightning.check import check_count
 from sempa_lightning.models.causal_lm import decoder
+from sempa_lightning.models.forward import relative_difference
 from sempa_lightning.scoring.head import lm_head, target_logps
 from sempa_lightning.scoring.mask import tree_mask
 from sempa_lightning.types import PackedSequences, PreferenceBatch, TokenizedRow, padded
@@ -142,11 +143,39 @@ class _Tree:
         return path
 
 
+@torch.no_grad()
+def leak(policy: nn.Module, sequences: PackedSequences) -> float:
+    """Return how far the state of a sequence's last token moves when all tokens that it may not see are changed.
+
+    Relative to its norm, in a pass of the same shape. Attention leaves hidden tokens out exactly; recurrence and
+    convolutions know columns only.
+    """
+    last = int(sequences.live[0].nonzero()[-1])
+    seen = (sequences.run_ends[0] > last) | (
+        torch.arange(sequences.input_ids.shape[1], device=sequences.live.device) == last
+    )
+    others = sequences.input_ids.roll(1, 0) if len(sequences.input_ids) > 1 else sequences.input_ids
+    changed = torch.where(seen, sequences.input_ids[0], others[0].flip(0))
+    states = [
+        _states(policy, sequences._replace(input_ids=torch.cat([first[None], sequences.input_ids[1:]])))[0, last]
+        for first in (sequences.input_ids[0], changed)
+    ]
+    return relative_difference(states[1], states[0]) if states[0].isfinite().all() else 0.0
+
+
 def packed_logps(policy: nn.Module, sequences: PackedSequences, num_places: int) -> Float[Tensor, " places"]:
     """Log-probability at each place of the flattened anchors × candidates × positions, 0 where no token is.
 
     The language-model head runs on the states that predict a scored token only.
     """
+    states = _states(policy, sequences)
+    # What follows a prompt first is predicted once for all its candidates.
+    places, predictors = torch.unique(sequences.predictors, return_inverse=True)
+    logps = target_logps(states.flatten(0, 1)[places], lm_head(policy), predictors, sequences.targets)
+    return logps.new_zeros(num_places).index_copy(0, sequences.places, logps)
+
+
+def _states(policy: nn.Module, sequences: PackedSequences) -> Float[Tensor, "sequences tokens hidden"]:
     backbone = decoder(policy)
     states: Tensor = backbone(
         input_ids=sequences.input_ids,
@@ -154,7 +183,4 @@ def packed_logps(policy: nn.Module, sequences: PackedSequences, num_places: int)
         attention_mask=tree_mask(sequences, backbone),
         use_cache=False,
     ).last_hidden_state
-    # What follows a prompt first is predicted once for all its candidates.
-    places, predictors = torch.unique(sequences.predictors, return_inverse=True)
-    logps = target_logps(states.flatten(0, 1)[places], lm_head(policy), predictors, sequences.targets)
-    return logps.new_zeros(num_places).index_copy(0, sequences.places, logps)
+    return states
