@@ -208,16 +208,14 @@ def test_rows_beyond_the_model_s_positions_are_unfit(tiny_tokenizer):
         tokenize(tokenizer, template, [long], max_length=256)
 
 
-def test_a_chat_template_that_begins_replies_otherwise_is_named(tiny_tokenizer):
-    """The prompt ends with one line break and the reply, an empty thought, begins with another: they are one token."""
-    tokenizer = train_tokenizer(["think\n\nthink\n\n think"] * 20, 400)
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '<think>\n\n</think>' }}{% endif %}"
-        "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}{{ '<think>\n' }}"
-        "{% if enable_thinking == false %}{{ '\n</think>' }}{% endif %}{% endif %}"
+def test_a_chat_template_that_begins_replies_otherwise_is_named(merging_tokenizer):
+    """The prompt ends with what merges with the beginning of a reply, as with an empty thought."""
+    merging_tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}the cat{% endif %}{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}the ca{% if enable_thinking == false %}t{% endif %}{% endif %}"
     )
-    with pytest.raises(UserError, match=r"'.*<think>\\n'.*template_arguments"):
-        tokenize(tokenizer, PromptTemplate("{sentence}", chat=True), [ROW])
-    arguments = {"enable_thinking": False}
-    rows, _ = tokenize(tokenizer, PromptTemplate("{sentence}", chat=True, template_arguments=arguments), [ROW])
-    assert tokenizer.decode(rows[0].completion_ids[0][:-1]) == "Dogs run."
+    with pytest.raises(UserError, match=r"ends a prompt with '.*the ca'.*template_arguments"):
+        tokenize(merging_tokenizer, PromptTemplate("{sentence}", chat=True), [ROW])
+    template = PromptTemplate("{sentence}", chat=True, template_arguments={"enable_thinking": False})
+    rows, _ = tokenize(merging_tokenizer, template, [ROW])
+    assert merging_tokenizer.decode(rows[0].completion_ids[0][:-1]) == "Dogs run."
