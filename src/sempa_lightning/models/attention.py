@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm, decoder, eager_attention, evaluating
+from sempa_lightning.models.forward import FORWARD_ERRORS, brief
 from sempa_lightning.models.sharding import device_of
 
 
@@ -22,12 +23,20 @@ def last_token_attention(policy: nn.Module, ids: list[int]) -> Float[Tensor, "la
     """
     backbone = decoder(policy)
     input_ids = torch.tensor([ids], device=device_of(policy))
-    with evaluating(policy):
-        cache = backbone(input_ids=input_ids[:, :-1], use_cache=True).past_key_values if len(ids) > 1 else None
-        with eager_attention(policy):
-            output = backbone(input_ids=input_ids[:, -1:], past_key_values=cache, output_attentions=True)
+    name = type(causal_lm(policy)).__name__
+    try:
+        with evaluating(policy):
+            cache = backbone(input_ids=input_ids[:, :-1], use_cache=True).past_key_values if len(ids) > 1 else None
+            with eager_attention(policy):
+                output = backbone(input_ids=input_ids[:, -1:], past_key_values=cache, output_attentions=True)
+    except torch.OutOfMemoryError:
+        raise
+    except FORWARD_ERRORS as error:
+        raise UserError(
+            f"eval=[attention]: {name} cannot be read token by token ({brief(error)}): leave it out"
+        ) from error
     weights = [layer for layer in output.attentions or () if layer is not None]
     if not weights:
-        raise UserError(f"{type(causal_lm(policy)).__name__} shows no attention weights: leave eval=[attention] out")
+        raise UserError(f"{name} shows no attention weights: leave eval=[attention] out")
     rows = [layer[0, :, -1].float().mean(0).cpu() for layer in weights]
     return torch.stack([F.pad(row, (len(ids) - len(row), 0)) for row in rows])

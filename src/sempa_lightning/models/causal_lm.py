@@ -185,12 +185,12 @@ def causal_lm(policy: nn.Module) -> PreTrainedModel:
 
 def decoder(policy: nn.Module) -> nn.Module:
     """Return the policy without its language-model head: from token ids to hidden states."""
-    model = causal_lm(policy)
+    model: Any = causal_lm(policy)
     inner: nn.Module = model.base_model
-    if inner is not model:
+    if id(inner) != id(model):
         return inner
-    embedding = model.get_input_embeddings()  # some classes misname the part that holds it
-    return next((part for part in model.children() if any(module is embedding for module in part.modules())), model)
+    embeddings = model.get_input_embeddings()  # some classes misname the part that holds them
+    return next((part for part in model.children() if any(module is embeddings for module in part.modules())), inner)
 
 
 def decoder_layers(policy: nn.Module) -> nn.ModuleList:

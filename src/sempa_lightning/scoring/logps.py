@@ -90,7 +90,7 @@ def check_layout(policy: nn.Module, batch: PreferenceBatch) -> None:
         )
     if leaked > leak_tolerance(policy):
         raise UserError(
-            f"scoring: in {_name(batch)} of {type(causal_lm(policy)).__name__} hidden states change with texts that they"
+            f"scoring: in {_name(batch)} of {type(causal_lm(policy)).__name__} hidden states change with texts they"
             f" may not see, by {leaked:.2g}{_remedy(batch)}"
         )
 
