@@ -1,6 +1,7 @@
 """Text of data, configs and names, escaped for where it is shown: one function for each format."""
 
 import html
+import json
 import re
 
 # Control characters but tab and line feed; bidirectional controls, which reorder what stands around them; line
@@ -73,6 +74,19 @@ def for_markdown(text: str) -> str:
     line = " ".join(for_terminal(text).split())
     escaped = _MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
     return escaped if _NUMBERS.fullmatch(line) else _MARKDOWN_START.sub(r"\1\\\2", escaped)
+
+
+def for_markdown_code(text: str) -> str:
+    """Put text into a code span of one line of Markdown; line breaks and backticks make it a JSON string.
+
+    >>> for_markdown_code("a|b"), for_markdown_code("a`b")
+    ('`a|b`', '`` "a`b" ``')
+    """
+    shown = for_terminal(text)
+    if not set("\n\t`") & set(shown):
+        return f"`{shown}`"
+    fence = "`" * max(2, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence} {json.dumps(shown, ensure_ascii=False)} {fence}"
 
 
 def for_latex(text: str) -> str:

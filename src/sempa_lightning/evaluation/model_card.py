@@ -1,6 +1,5 @@
 """The README.md of an exported model: what it is, how to load it, its numbers, training and licences."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from sempa_lightning.escape import for_markdown, for_markdown_code
 
 Format = Literal["adapter", "merged", "sentence-transformers"]
 
@@ -53,7 +54,7 @@ class ModelCard:
 
     def text(self, which: Format) -> str:
         """Write the card of one format, in Markdown with the Hub's metadata on top."""
-        title = f"{self._base.rstrip('/').rpartition('/')[2]}, trained with sempa_lightning"
+        title = f"{for_markdown(self._base.rstrip('/').rpartition('/')[2])}, trained with sempa_lightning"
         about = f"This is {_WHAT[which]}, of a language model trained for better sentence embeddings."
         blocks = [
             f"---\n{yaml.safe_dump(self._metadata(which), sort_keys=False)}---",
@@ -114,16 +115,16 @@ class ModelCard:
         template = readout.get("template", readout)
         prompts = [template["text"]] if "template" in readout else readout["texts"]
         system = template.get("system")
-        turn = "without a system turn" if system is None else f"after the system turn {_code(system)}"
+        turn = "without a system turn" if system is None else f"after the system turn {for_markdown_code(system)}"
         how = f"as a user turn of the model's chat template, {turn}" if template.get("chat") else "as plain text"
         if any("\n" in text or "`" in text for text in prompts):
             prompt = "\n\n".join(["Prompt:", *map(_fenced, prompts), f"It is read {how}"])
         else:
-            prompt = f"Prompt {', '.join(map(_code, prompts))}, read {how}"
+            prompt = f"Prompt {', '.join(map(for_markdown_code, prompts))}, read {how}"
         name = _name(readout["preprocess"])
         return (
-            f"{prompt}. Sentences: {_PREPARATIONS.get(name, f'prepared by {_code(name)}')}. Vectors: layer"
-            f" {readout['layer']}, pooling {_code(_name(readout['pooling']))}, not normalized."
+            f"{prompt}. Sentences: {_PREPARATIONS.get(name, f'prepared by {for_markdown_code(name)}')}. Vectors: layer"
+            f" {readout['layer']}, pooling {for_markdown_code(_name(readout['pooling']))}, not normalized."
         )
 
     def _numbers(self) -> Iterator[str]:
@@ -141,11 +142,11 @@ class ModelCard:
             )
 
     def _training(self) -> Iterator[tuple[str, str]]:
-        yield "base model", f"`{self._base}`"
+        yield "base model", for_markdown_code(self._base)
         for part in ("adapter", "objective", "reference", "optimizer", "scheduler"):
             if part in self.config:
-                yield part, f"`{_describe(self.config[part])}`"
-        yield "prompt", _code(self.config["prompt"]["text"])
+                yield part, for_markdown_code(_describe(self.config[part]))
+        yield "prompt", for_markdown_code(self.config["prompt"]["text"])
         for part, counts in self.manifest.get("data", {}).items():
             if isinstance(counts, Mapping) and "kept" in counts:
                 yield (
@@ -156,7 +157,7 @@ class ModelCard:
             yield name, f"{value:g}"
         for name in ("seed", "commit", "command"):
             if self.manifest.get(name) is not None:
-                yield name, f"`{self.manifest[name]}`"
+                yield name, for_markdown_code(str(self.manifest[name]))
 
     def _licences(self) -> Iterator[str]:
         if self._base.startswith(_PACKAGE):
@@ -165,14 +166,9 @@ class ModelCard:
                 " pre-trained on articles of the English Wikipedia (CC BY-SA 3.0)."
             )
         else:
-            yield f"These weights derive from `{self._base}` and are under its licence."
+            yield f"These weights derive from {for_markdown_code(self._base)} and are under its licence."
         if any(text.startswith(f"{_PACKAGE}demo/") for text in _strings(self.config.get("data"))):
             yield "The training data were written for sempa_lightning and are under its licence, Apache-2.0."
-
-
-def _code(text: str) -> str:
-    """A code span of one line; a text with line breaks or backticks is written as JSON writes it."""
-    return f"`{text}`" if "\n" not in text and "`" not in text else f"`` {json.dumps(text, ensure_ascii=False)} ``"
 
 
 def _fenced(text: str) -> str:

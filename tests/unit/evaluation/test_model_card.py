@@ -124,3 +124,9 @@ def test_the_readout_is_told_in_words_with_its_literal_prompt():
 def test_the_base_of_an_adapter_is_loaded_in_the_dtype_of_the_run():
     assert 'dtype="bfloat16")' in text(model=CONFIG["model"] | {"dtype": "bfloat16"})
     assert 'dtype="float32")' in text()
+
+
+def test_no_text_of_the_run_ends_its_code_span():
+    card = text(prompt={"text": "a ``` b <b>\x1b[31m"})
+    assert '| prompt | ```` "a ``` b <b>\\\\x1b[31m" ```` |' in card.splitlines()
+    assert "\x1b" not in card
