@@ -39,6 +39,9 @@ _KEPT = (
 # What a precision of the trainer computes in, by its number.
 _HALVES = {"bf16": "bfloat16", "16": "float16"}
 
+# What tells where a run trains, and is left out of some trainers.
+_PLACES = ("strategy", "plugins")
+
 # What a model that is looked at consists of, in a config and in that of a run.
 SUBJECT_GROUPS = ("model", "readout", "prompt", "scoring")
 
@@ -274,9 +277,9 @@ def resumed_config(
 ) -> Any:  # noqa: ANN401 (a DictConfig)
     """Return the saved config of the run that `cfg.resume` names, with this call's choice of what is `free` to change.
 
-    A choice of another trainer, such as `trainer=cpu`, says where the run trains: how long it does stays as it was
-    (see `_KEPT`), unless a value is given, such as `trainer.max_steps=200`. The modules in `trust` and each
-    `….trust_remote_code` are those of this call alone.
+    A choice of another trainer, such as `trainer=cpu`, says where the run trains: how long it does (see `_KEPT`), and
+    what the choice says nothing about, stay as they were unless a value is given, such as `trainer.max_steps=200`. The
+    modules in `trust` and each `….trust_remote_code` are those of this call alone.
 
     Raises:
         UserError: If it is no run folder, if it names something that is not trusted, or if anything else is overridden.
@@ -297,8 +300,8 @@ def resumed_config(
             )
         chosen = OmegaConf.select(cfg, key)
         if key == "trainer":
-            kept = {name: value for name, value in resumed.trainer.items() if name in _KEPT}
-            chosen = OmegaConf.merge({name: value for name, value in chosen.items() if name not in _KEPT}, kept)
+            kept = {name: value for name, value in resumed.trainer.items() if name in _KEPT or name not in chosen}
+            chosen = {**chosen, **{name: value for name, value in kept.items() if name not in _PLACES}}
         OmegaConf.update(resumed, key, chosen, merge=False)
     return resumed
 

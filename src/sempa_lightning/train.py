@@ -92,10 +92,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
 
     if is_first_process():
         datamodule.prepare_data()
-        if resume:
-            _record_changes(run, cfg, console)
-        else:
-            _describe(run, cfg, datamodule.counts)
+        _record_changes(run, cfg, console) if resume else _describe(run, cfg, datamodule.counts)
         for logger in loggers:
             logger.log_hyperparams(run.read_config() | {"manifest": run.read_manifest()})
         console.print(f"run folder: {run.path}\n{datamodule}", soft_wrap=True)

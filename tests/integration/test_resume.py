@@ -328,7 +328,12 @@ def test_another_trainer_says_where_a_run_goes_on_and_not_how_long(tmp_path):
 
     from sempa_lightning.entry import conf_dir, resumed_config
 
-    length = ["trainer.max_steps=4", "trainer.val_check_interval=2", "+trainer.max_time=00:01:00:00"]
+    length = [
+        "trainer.max_steps=4",
+        "trainer.val_check_interval=2",
+        "+trainer.max_time=00:01:00:00",
+        "+trainer.deterministic=true",
+    ]
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         saved = compose("train", [f"paths.run_dir={tmp_path}", "trainer=ddp", *length])
         (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(saved, resolve=True))
