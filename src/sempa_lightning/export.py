@@ -1,6 +1,5 @@
 """`python -m sempa_lightning.export run=<folder>`: take the trained model out of a run."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from sempa_lightning.entry import checked, conf_dir, run_main, telling_errors, t
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.exported import SENTENCES, check_exported, logits, vectors
 from sempa_lightning.evaluation.model_card import Format, ModelCard
-from sempa_lightning.files import replacing_folder, write_json, write_text
+from sempa_lightning.files import read_object, replacing_folder, write_json, write_text
 from sempa_lightning.models.adapters import merged
 from sempa_lightning.models.causal_lm import max_positions
 from sempa_lightning.models.sentence_transformer import pooling_mode, save_sentence_transformer, single, with_readout
@@ -130,7 +129,7 @@ def _copy_adapter(run: RunDir, config: Mapping[str, Any], folder: Path) -> None:
     """Copy the adapter, its base model named as in the run's config instead of by a path of this machine."""
     shutil.copytree(run.adapter, folder)
     if base := config["model"].get("path"):
-        settings = json.loads((folder / "adapter_config.json").read_text())
+        settings = read_object(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base})
 
 

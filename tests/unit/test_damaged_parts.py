@@ -12,10 +12,12 @@ from sempa_lightning.embedding.corpus import Survey
 from sempa_lightning.embedding.parts import About, write_part
 from sempa_lightning.embedding.parts import Parts as EmbeddingParts
 from sempa_lightning.embedding.shard import Shard
+from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.queue import Queue
 from sempa_lightning.evaluation.results import read_measurement, write_result
 from sempa_lightning.evaluation.sts import Sts
 from sempa_lightning.evaluation.task import Measurement
+from sempa_lightning.models.adapters import Lora, SavedAdapter
 from sempa_lightning.synthesis.draft import Draft, read_drafts
 from sempa_lightning.synthesis.parts import Parts as SynthesisParts
 
@@ -153,3 +155,11 @@ def test_files_of_earlier_versions_count_as_done(tmp_path):
     work.files[0].write_text('{"metrics": {"spearman": 0.5}, "notes": {}, "seconds": 1.0}')
     assert work.resume()
     assert work.read()[2] == {"spearman": 0.5}
+
+
+def test_a_torn_adapter_is_named(tiny_llama, tmp_path):
+    Lora(2, 4, 0.0, "all-linear").attach(tiny_llama).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors is damaged"):
+        SavedAdapter(str(tmp_path)).attach(tiny_llama)

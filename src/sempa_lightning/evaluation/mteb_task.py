@@ -1,11 +1,13 @@
 """Any task or benchmark of mteb (Muennighoff et al. 2023) on the live policy."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sempa_lightning.assets import local_path
+from sempa_lightning.checksums import discard, file_checksum, read_checked, write_checked
 from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.as_found import as_found
 from sempa_lightning.evaluation.task import Items, Measurement, Progress, Subject
@@ -51,6 +53,9 @@ class MtebTask:
             scores: dict[str, float] = {}
             for task in progress([member for name in self._tasks for member in _members(name)]):
                 name = task.metadata.name
+                kept = cache and cache.get_task_result_path(name, encoder.mteb_model_meta)
+                if kept is not None:
+                    _remove_damaged(kept)
                 try:
                     result = mteb.evaluate(
                         encoder, task, cache=cache, co2_tracker=False, public_only=False, show_progress_bar=False
@@ -58,6 +63,8 @@ class MtebTask:
                 except (OSError, ValueError) as error:
                     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                     raise UserError(f"mteb cannot run {name}: {reason}") from error
+                if kept is not None:
+                    write_checked(_checksum_file(kept), file_checksum(kept, kept.parent.name))
                 scores[name] = round(float(result.task_results[0].get_score()), _DECIMALS)
         notes = {"mteb": mteb.__version__, "revision": encoder.mteb_model_meta.revision}
         return Measurement({name: torch.tensor([score], dtype=torch.float64) for name, score in scores.items()}, notes)
@@ -66,6 +73,17 @@ class MtebTask:
         """Each task's main score, and their mean if there are several."""
         scores = {name: float(values.mean()) for name, values in items.items()}
         return scores | ({"mean": sum(scores.values()) / len(scores)} if len(scores) > 1 else {})
+
+
+def _checksum_file(kept: Path) -> Path:
+    """Where the checksum of a file of mteb is; mteb takes what ends in `.json` for its own."""
+    return kept.with_suffix(".checksum")
+
+
+def _remove_damaged(kept: Path) -> None:
+    """Remove a score that mteb has kept if it does not fit its checksum."""
+    if kept.is_file() and read_checked(_checksum_file(kept)) != file_checksum(kept, kept.parent.name):
+        discard(kept, "measuring again")
 
 
 def _members(name: Any) -> list[Any]:  # noqa: ANN401 (a name or a task object)

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,6 +104,8 @@ class SavedAdapter:
         try:
             with _adapted_ends():
                 policy: nn.Module = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        except SafetensorError as error:
+            raise UserError(f"adapter.path: {folder / SAFETENSORS_WEIGHTS_NAME} is damaged. Copy it again.") from error
         except (RuntimeError, ValueError) as error:
             raise UserError(f"adapter.path: {folder} is of another model than this one: {_first(error)}") from error
         _restore(policy, folder / SAFETENSORS_WEIGHTS_NAME)

@@ -114,6 +114,17 @@ def test_scores_are_kept_by_weights_and_readout(subject, task, tmp_path):
     assert measure(subject) == (*trained[:2], False)
 
 
+@pytest.mark.parametrize("harm", [lambda text: text.replace("0.", "0.9", 1), lambda text: text[:-9], lambda _: ""])
+def test_a_kept_score_that_is_damaged_is_measured_again(subject, task, tmp_path, harm, capsys):
+    bridge = MtebTask([task], cache_dir=str(tmp_path))
+    score = bridge.run(subject, iter).items["LocalSts"]
+    (path,) = tmp_path.rglob("LocalSts.json")
+    path.write_text(harm(path.read_text()))
+    capsys.readouterr()
+    assert torch.equal(bridge.run(subject, iter).items["LocalSts"], score)
+    assert f"{path}: checksum missing or wrong, measuring again" in capsys.readouterr().err
+
+
 def test_several_tasks_have_a_mean():
     items = {"A": torch.tensor([0.5]), "B": torch.tensor([0.25])}
     assert MtebTask(["A", "B"]).metrics(items) == {"A": 0.5, "B": 0.25, "mean": 0.375}
