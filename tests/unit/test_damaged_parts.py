@@ -1,5 +1,6 @@
 """Damaged files of what a resumed command takes as done: each is done again, with a line, or says what it said."""
 
+import copy
 import random
 
 import pyarrow.parquet as pq
@@ -158,7 +159,7 @@ def test_files_of_earlier_versions_count_as_done(tmp_path):
 
 
 def test_a_torn_adapter_is_named(tiny_llama, tmp_path):
-    Lora(2, 4, 0.0, "all-linear").attach(tiny_llama).save_pretrained(tmp_path)
+    Lora(2, 4, 0.0, "all-linear").attach(copy.deepcopy(tiny_llama)).save_pretrained(tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"adapter_model\.safetensors is damaged"):
