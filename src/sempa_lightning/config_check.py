@@ -234,11 +234,30 @@ def _located(key: str, path: Any) -> Any:  # noqa: ANN401 (whatever a dotted pat
 
 
 def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """Parameters of a class or function, their annotations evaluated; None if Python cannot tell them."""
+    """Parameters of a class or function, their annotations evaluated; None if Python cannot tell them.
+
+    Of a class whose constructor passes keywords on to that of its base, both have parameters.
+    """
+    found = _signature(called)
+    constructors = [base.__init__ for base in getattr(called, "__mro__", ())[1:-1] if "__init__" in vars(base)]
+    while found and constructors and (rest := _passed_on(found)):
+        inherited = _signature(constructors.pop(0)) or {}
+        del found[rest]
+        found = {name: parameter for name, parameter in inherited.items() if name != "self"} | found
+    return found
+
+
+def _signature(called: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
     for evaluated in (True, False):
         with contextlib.suppress(Exception):  # a name in an annotation that is imported for type checkers alone
-            return inspect.signature(called, eval_str=evaluated).parameters
+            return dict(inspect.signature(called, eval_str=evaluated).parameters)
     return None
+
+
+def _passed_on(parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """The name of the parameter that takes all other keywords."""
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    return next((name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD), None)
 
 
 def _is_own(called: Any) -> bool:  # noqa: ANN401
