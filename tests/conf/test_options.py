@@ -45,6 +45,8 @@ def loads(tree):
 
 def read_by(target, key):
     """Whether the class, a base of it, or the function reads what the key is bound to."""
+    if key not in inspect.signature(target).parameters:
+        return True  # passed on to a base; whether that has it is for `check_config`
     if dataclasses.is_dataclass(target) or hasattr(target, "_fields"):
         return any(re.search(rf"\.{key}\b", text) for text in SOURCES.values())
     bases = [base for base in getattr(target, "__mro__", [target]) if base.__module__.startswith("sempa_lightning")]
