@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from sempa_lightning.errors import UserError
 from sempa_lightning.evaluation.picture import save_picture
 from sempa_lightning.evaluation.runner import Suites, available, run_tasks, summarize
 from sempa_lightning.evaluation.samples import Samples, SampleSpec, draw_samples
@@ -55,7 +56,17 @@ class BeforeAfter:
         """
         failed = None if stage == "before" else self.failed
         tasks = run_tasks(self._tasks, self._subject, stage, self._console, failed)
-        self._measured[stage] = _Measured(tasks, draw_samples(self._subject, self._spec))
+        self._measured[stage] = _Measured(tasks, self._draw(stage))
+
+    def _draw(self, stage: str) -> Samples:
+        """Draw samples; none if that fails after training."""
+        try:
+            return draw_samples(self._subject, self._spec)
+        except UserError as error:
+            if stage == "before":
+                raise
+            self.failed[f"{stage}/samples"] = str(error)
+            return Samples({}, {})
 
     @cached_property
     def summary(self) -> dict[str, float]:

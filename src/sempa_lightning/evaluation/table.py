@@ -45,6 +45,7 @@ def neighbour_rows(before: Samples, after: Samples) -> Rows:
     return [
         {"sentence": sentence, "before": old, "cosine before": near, "after": new, "cosine after": nearer}
         for sentence in before.neighbours
+        if sentence in after.neighbours
         for (old, near), (new, nearer) in zip(before.neighbours[sentence], after.neighbours[sentence], strict=True)
     ]
 
@@ -54,6 +55,7 @@ def paraphrase_rows(before: Samples, after: Samples) -> Rows:
     return [
         {"sentence": sentence, "before": text, "after": after.paraphrases[sentence]}
         for sentence, text in before.paraphrases.items()
+        if sentence in after.paraphrases
     ]
 
 

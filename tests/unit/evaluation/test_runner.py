@@ -75,6 +75,18 @@ def test_a_failure_after_training_loses_no_other_number(tiny_subject):
     }
 
 
+def test_samples_that_fail_after_training_lose_no_number(tiny_subject):
+    spec = SampleSpec(["A dog."], ["A cat."], 1, 4)
+    comparison = BeforeAfter({"a": {"task": Fixed(3.0)}}, spec, tiny_subject, Console(quiet=True))
+    comparison.measure("before")
+    with torch.no_grad():
+        tiny_subject.model.get_input_embeddings().weight.fill_(math.nan)
+    comparison.measure("after")
+    assert comparison.failed.keys() == {"after/samples"}
+    assert comparison.summary["after/a/task/mean"] == 3
+    assert not comparison.tables()["neighbours"]
+
+
 def test_vectors_that_are_not_finite_name_their_sentence(tiny_subject, pairs):
     with torch.no_grad():
         tiny_subject.model.get_input_embeddings().weight[tiny_subject.tokenizer.encode("4")[-1]] = math.nan
