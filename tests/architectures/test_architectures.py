@@ -18,7 +18,6 @@ from tiny import ARCHITECTURES
 CHOSEN = [
     "bart",
     "bert",
-    "bert, is_decoder",
     "bloom",
     "ctrl",
     "deepseek_v3",
@@ -41,7 +40,7 @@ CHOSEN = [
     "qwen2",
     "qwen3",
     "recurrent_gemma",
-    "roberta, is_decoder",
+    "roc_bert, is_decoder",
     "rwkv",
     "xglm",
     "xlnet",

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import causal_lm, decoder, eager_attention, evaluating
-from sempa_lightning.models.forward import FORWARD_ERRORS, brief
+from sempa_lightning.models.forward import brief
 from sempa_lightning.models.sharding import device_of
 
 
@@ -29,9 +29,7 @@ def last_token_attention(policy: nn.Module, ids: list[int]) -> Float[Tensor, "la
             cache = backbone(input_ids=input_ids[:, :-1], use_cache=True).past_key_values if len(ids) > 1 else None
             with eager_attention(policy):
                 output = backbone(input_ids=input_ids[:, -1:], past_key_values=cache, output_attentions=True)
-    except torch.OutOfMemoryError:
-        raise
-    except FORWARD_ERRORS as error:
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise UserError(
             f"eval=[attention]: {name} cannot be read token by token ({brief(error)}): leave it out"
         ) from error
