@@ -39,7 +39,6 @@ CHOSEN = [
     "phimoe",
     "qwen2",
     "qwen3",
-    "recurrent_gemma",
     "roc_bert, is_decoder",
     "rwkv",
     "xglm",
