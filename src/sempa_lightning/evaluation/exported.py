@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import evaluating
+from sempa_lightning.models.forward import accepted
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.models.sharding import device_of
 from sempa_lightning.types import TokenStates
@@ -42,7 +43,8 @@ def vectors(folder: Path, readout: Readout, options: Mapping[str, Any]) -> Float
     found = []
     for sentence in SENTENCES:
         ids = tokenizer.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)
-        states = model(input_ids=torch.tensor([ids])).last_hidden_state.float()
+        inputs = accepted(model, input_ids=torch.tensor([ids]), use_cache=False)
+        states = model(**inputs).last_hidden_state.float()
         mask = torch.ones(1, len(ids), dtype=torch.bool)
         found.append(readout.pooling(TokenStates(states, mask, mask)))
     return torch.cat(found)
