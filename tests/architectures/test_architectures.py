@@ -39,6 +39,7 @@ CHOSEN = [
     "phimoe",
     "qwen2",
     "qwen3",
+    "recurrent_gemma",
     "roc_bert, is_decoder",
     "rwkv",
     "xglm",
