@@ -21,7 +21,7 @@ BOM = b"\xef\xbb\xbf"
     [
         ("a.jsonl", BOM + LINES.replace("\n", "\r\n").encode()),
         ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
-        ("a.jsonl.xz", lzma.compress(BOM + LINES.encode(), mtime=0)),
+        ("a.jsonl.xz", lzma.compress(BOM + LINES.encode())),
         ("a.json", json.dumps(RECORDS, indent=1).encode()),
         ("a.json.gz", gzip.compress(BOM + json.dumps(RECORDS).encode(), mtime=0)),
         ("a.csv.gz", gzip.compress('a\n"Zo\u00eb"\n"line\nbreak"\n'.encode(), mtime=0)),
