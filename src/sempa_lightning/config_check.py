@@ -236,14 +236,16 @@ def _located(key: str, path: Any) -> Any:  # noqa: ANN401 (whatever a dotted pat
 def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     """Parameters of a class or function, their annotations evaluated; None if Python cannot tell them.
 
-    Of a class whose constructor passes keywords on to that of its base, both have parameters.
+    Of a class whose constructor passes keywords on to that of its base, both have parameters; those of the base may be
+    left out, for the class may pass them itself.
     """
     found = _signature(called)
     constructors = [base.__init__ for base in getattr(called, "__mro__", ())[1:-1] if "__init__" in vars(base)]
     while found and constructors and (rest := _passed_on(found)):
         inherited = _signature(constructors.pop(0)) or {}
         del found[rest]
-        found = {name: parameter for name, parameter in inherited.items() if name != "self"} | found
+        named = {name: parameter for name, parameter in inherited.items() if name != "self"}
+        found = {name: _optional(parameter) for name, parameter in named.items()} | found
     return found
 
 
@@ -252,6 +254,12 @@ def _signature(called: Callable[..., Any]) -> dict[str, inspect.Parameter] | Non
         with contextlib.suppress(Exception):  # a name in an annotation that is imported for type checkers alone
             return dict(inspect.signature(called, eval_str=evaluated).parameters)
     return None
+
+
+def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter with a default, if it can have one."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter if parameter.kind in variadic else parameter.replace(default=None)
 
 
 def _passed_on(parameters: Mapping[str, inspect.Parameter]) -> str | None:

@@ -159,7 +159,7 @@ def composed(cfg: Any, overrides: list[str]) -> Any:  # noqa: ANN401 (as below)
     keys = [key for key in cfg if key not in ("resume", "run_name", "objective", "optimizer", "data", "trust")]
     own = OmegaConf.masked_copy(cfg, keys)
     OmegaConf.resolve(own)
-    _limit(own.eval, own.limit)
+    _limit(own.eval, cfg.limit)
     return own if cfg.run is None else with_saved(own, SUBJECT_GROUPS, overrides, trusted(cfg.trust))
 
 

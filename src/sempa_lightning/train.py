@@ -88,7 +88,7 @@ def train(cfg: Any, *, resume: bool) -> float | None:  # noqa: ANN401 (as below)
         subject.layout,
     )
     watch(callbacks, subject)
-    checkpoint = starting_point(run, console, resume=resume)
+    checkpoint = starting_point(run, console, resume=resume, max_steps=trainer.max_steps)
 
     if is_first_process():
         datamodule.prepare_data()
@@ -129,8 +129,17 @@ def _parts(cfg: Any) -> dict[str, Any]:  # noqa: ANN401 (as below)
     """Build the groups that need no model."""
     from sempa_lightning.training.optimizers import check_factories
 
-    groups = ("adapter", "readout", "prompt", "scoring", "objective", "optimizer", "scheduler", "eval", "samples")
-    parts = {group: instantiate(cfg[group]) for group in groups}
+    parts = {
+        "adapter": instantiate(cfg.adapter),
+        "readout": instantiate(cfg.readout),
+        "prompt": instantiate(cfg.prompt),
+        "scoring": instantiate(cfg.scoring),
+        "objective": instantiate(cfg.objective),
+        "optimizer": instantiate(cfg.optimizer),
+        "scheduler": instantiate(cfg.scheduler),
+        "eval": instantiate(cfg.eval),
+        "samples": instantiate(cfg.samples),
+    }
     check_factories(parts["optimizer"], parts["scheduler"])
     return parts
 

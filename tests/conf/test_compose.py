@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from sempa_lightning import train
+from sempa_lightning.config_check import check_config
+from sempa_lightning.errors import UserError
 
 CONF = Path(train.__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -63,6 +66,9 @@ OPEN = {
     "readout=text": ["readout.template.text='{sentence}:'"],
     "model=causal_lm": ["model.path=some/model"],
 }
+
+# Means over several prompts, which the default objective of training cannot take.
+AVERAGED = {"readout=ck", "readout=meta_eol"}
 
 # SemPA's settings: its paper, section 4 and appendices; its code; defaults of ms-swift 3.10.1 where both are silent.
 PAPER = {
@@ -217,6 +223,19 @@ def test_every_option_composes_and_its_targets_take_its_keys(compose, root, opti
     cfg = composed(compose, root, option, *OPEN.get(option, ()))
     assert set(cfg) == TOP_LEVEL_KEYS[root]
     assert flaws(root, cfg) == {}
+    if root == "train" and option in AVERAGED:
+        with pytest.raises(UserError, match=r"^data\.readout\._target_: "):
+            check_values(root, cfg)
+    elif root in ("train", "evaluate") and not OmegaConf.missing_keys(cfg):
+        check_values(root, cfg)
+
+
+def check_values(root, cfg):
+    """Check a config as its command does before it builds anything."""
+    command = importlib.import_module(f"sempa_lightning.{root}")
+    fields = command.fields()
+    own = {key: value for key, value in OmegaConf.to_container(cfg, resolve=True).items() if key in fields}
+    check_config(own, fields, train.PASSED if root == "train" else None)
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,14 @@ def test_nothing_else_may_change(here, whole, word):
     assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
 
 
+def test_fewer_steps_than_are_done_are_refused(here, whole):
+    before = {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()}
+    done = here(f"resume={whole.path}", "trainer.max_steps=1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: trainer.max_steps: 1 is below the ")
+    assert {path: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
+
+
 def test_there_must_be_a_run_to_go_on_with(here, tmp_path):
     done = here(f"resume={tmp_path}")
     assert done.returncode == 1

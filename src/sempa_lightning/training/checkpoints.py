@@ -68,13 +68,19 @@ def training_summary(trainer: Trainer) -> dict[str, float]:
     return {"train/steps": float(trainer.global_step)} | ({} if score is None else {"train/best": score})
 
 
-def starting_point(run: RunDir, console: Console, *, resume: bool) -> Path | None:
-    """The checkpoint that training goes on from, the newest that is whole; None for a new run.
+def starting_point(run: RunDir, console: Console, *, resume: bool, max_steps: int) -> Path | None:
+    """Return the checkpoint that training resumes from, the newest that is whole; None for a new run.
 
     Metrics that were logged after the checkpoint are cut off; a new run drops those of a start that came to none.
 
+    Args:
+        run: The folder of the run.
+        console: Reports damaged checkpoints.
+        resume: Whether the run resumes.
+        max_steps: Steps of the run; -1 for no limit.
+
     Raises:
-        UserError: If there is none to resume from.
+        UserError: If there is no checkpoint to resume from, or it has more than `max_steps` steps.
     """
     if is_first_process():
         run.remove_leftovers()
@@ -85,6 +91,10 @@ def starting_point(run: RunDir, console: Console, *, resume: bool) -> Path | Non
     newest = _newest_whole(run, console)
     if is_first_process():
         checkpoint = load_plain(newest)
+        if 0 <= max_steps < (done := checkpoint["global_step"]):
+            raise UserError(
+                f"trainer.max_steps: {max_steps} is below the {done} steps that are done. Set {done} or more."
+            )
         cut_back(run.metrics, checkpoint["global_step"])
         _follow(run, checkpoint, newest)
     return newest
