@@ -127,6 +127,7 @@ def _trainer(cfg: Any, callbacks: list[Any], loggers: list[Any], run: RunDir) ->
 
 def _parts(cfg: Any) -> dict[str, Any]:  # noqa: ANN401 (as below)
     """Build the groups that need no model."""
+    from sempa_lightning.evaluation.samples import candidates
     from sempa_lightning.training.optimizers import check_factories
 
     parts = {
@@ -141,6 +142,7 @@ def _parts(cfg: Any) -> dict[str, Any]:  # noqa: ANN401 (as below)
         "samples": instantiate(cfg.samples),
     }
     check_factories(parts["optimizer"], parts["scheduler"])
+    candidates(parts["samples"])
     return parts
 
 

@@ -1,4 +1,7 @@
-"""`python tests/architectures/table.py`: walk all architectures and write the table of docs/models.md."""
+"""Walk architectures and write their rows of docs/models.md.
+
+python tests/architectures/table.py [NAME …]; all of them if none is named.
+"""
 
 import json
 import logging
@@ -80,12 +83,13 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     lines = local_path("pkg://sempa_lightning/assets/demo/train.jsonl").read_text().splitlines()[:300]
     tokenizer = train_tokenizer([json.loads(line)["anchor"] for line in lines], 400)
-    written = []
+    rows = rows_of(PAGE)
     for architecture in sys.argv[1:] or ARCHITECTURES:
-        written.append(outcome_row(architecture, tokenizer))
-        print(written[-1], flush=True)
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(before + _BEGIN + _HEAD + "\n".join(written) + "\n" + _END + rest.partition(_END)[2])
+        rows[architecture] = outcome_row(architecture, tokenizer)
+        print(rows[architecture], flush=True)
+        before, _, rest = PAGE.read_text().partition(_BEGIN)
+        table = "".join(f"{rows[name]}\n" for name in ARCHITECTURES if name in rows)
+        PAGE.write_text(before + _BEGIN + _HEAD + table + _END + rest.partition(_END)[2])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from sempa_lightning.errors import UserError
 from sempa_lightning.models.causal_lm import evaluating
-from sempa_lightning.models.forward import accepted
+from sempa_lightning.models.forward import FORWARD_ERRORS, accepted, brief
 from sempa_lightning.models.readout import Readout
 from sempa_lightning.models.sharding import device_of
 from sempa_lightning.types import TokenStates
@@ -38,16 +38,33 @@ def vectors(folder: Path, readout: Readout, options: Mapping[str, Any]) -> Float
         folder: The files.
         readout: Its pooling is used.
         options: Of the loading of the model.
+
+    Raises:
+        UserError: If `AutoModel`, by which sentence-transformers loads the files, cannot run them.
     """
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, **options).eval()
-    found = []
-    for sentence in SENTENCES:
-        ids = tokenizer.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)
-        inputs = accepted(model, input_ids=torch.tensor([ids]), use_cache=False)
-        states = model(**inputs).last_hidden_state.float()
-        mask = torch.ones(1, len(ids), dtype=torch.bool)
-        found.append(readout.pooling(TokenStates(states, mask, mask)))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        model = AutoModel.from_pretrained(folder, **options).eval()
+        found = [_vector(model, tokenizer, sentence, readout) for sentence in SENTENCES]
+    except FORWARD_ERRORS as error:  # AutoModel builds an encoder-decoder where the run has its decoder alone
+        raise UserError(
+            f"formats=[{folder.name}]: transformers' AutoModel cannot run the written model ({brief(error)}). Set"
+            " formats=[adapter,merged]."
+        ) from error
     return torch.cat(found)
+
+
+def _vector(
+    model: Any,  # noqa: ANN401 (of the library)
+    tokenizer: PreTrainedTokenizerBase,
+    sentence: str,
+    readout: Readout,
+) -> Float[Tensor, "1 width"]:
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": sentence}], return_dict=False)
+    inputs = accepted(model, input_ids=torch.tensor([ids]), use_cache=False)
+    states = model(**inputs).last_hidden_state.float()
+    mask = torch.ones(1, len(ids), dtype=torch.bool)
+    return readout.pooling(TokenStates(states, mask, mask))
 
 
 def check_exported(

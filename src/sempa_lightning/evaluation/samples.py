@@ -44,17 +44,27 @@ class SampleSpec:
     max_new_tokens: Count
 
 
-def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
-    """Find each sentence's nearest neighbours in the pool and paraphrase it greedily.
+def candidates(spec: SampleSpec) -> list[str]:
+    """Return the distinct sentences of the pool among which neighbours are looked for.
 
     Raises:
-        UserError: If the pool has fewer sentences than neighbours are asked for.
+        UserError: If there are fewer than neighbours are asked for.
     """
     pool = [text for text in dict.fromkeys(spec.pool) if text not in spec.sentences]
     if spec.neighbours > len(pool):
         raise UserError(
             f"samples.neighbours: {spec.neighbours} are more than the {len(pool)} sentences of samples.pool. Set fewer."
         )
+    return pool
+
+
+def draw_samples(subject: Subject, spec: SampleSpec) -> Samples:
+    """Find each sentence's nearest neighbours in the pool and paraphrase it greedily.
+
+    Raises:
+        UserError: If the pool has fewer sentences than neighbours are asked for.
+    """
+    pool = candidates(spec)
     vectors = subject.embedder.encode([*spec.sentences, *pool])
     similarity = cosine_matrix(vectors[: len(spec.sentences)], vectors[len(spec.sentences) :])
     neighbours = {}

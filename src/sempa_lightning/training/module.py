@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sempa_lightning.errors import UserError
+from sempa_lightning.models.causal_lm import causal_lm
 from sempa_lightning.models.forward import check_causal
 from sempa_lightning.models.sharding import is_sharded, whole
 from sempa_lightning.scoring.layout import Layout
@@ -187,7 +188,16 @@ class TrainingModule(LightningModule):
         return sums
 
     def _learn(self, loss: Tensor, is_last: bool) -> None:
-        """Let gradients add up here; a sharded policy's processes exchange them with those of the last micro-batch."""
+        """Add the gradients of a loss; a sharded policy's processes exchange them with those of the last micro-batch.
+
+        Raises:
+            UserError: If the loss does not depend on a trainable weight: some layers hide an adapter from autograd.
+        """
+        if not loss.requires_grad:
+            raise UserError(
+                f"adapter: no gradient flows from the loss of {type(causal_lm(self.policy)).__name__} to the trainable"
+                " weights. Set adapter=none reference=frozen, or choose another model."
+            )
         if isinstance(self.policy, FSDPModule):
             self.policy.set_requires_gradient_sync(is_last)
         wrapped = self.trainer.strategy.model
