@@ -1,7 +1,6 @@
 """`python -m sempa_lightning.embed`: a vector for each text of a corpus of any size, by any number of processes."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -183,7 +182,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
         cfg = resumed_config(cfg, overrides, _FREE[:3], trust) if resumed else composed(cfg, overrides)
         cfg = checked(cfg, fields(), saved=resumed)
         if not resumed:
-            sys.stdout.writelines(settle_dtype(cfg, cfg.device))
+            settle_dtype(cfg, cfg.device)
         folder = EmbeddingDir(cfg.paths.run_dir)
         with first_stopping_on_signals(f"resume={folder.path}", folder.config.is_file):
             embed(cfg, trust)

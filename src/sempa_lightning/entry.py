@@ -315,15 +315,14 @@ def config_text(cfg: Any) -> str:  # noqa: ANN401 (a DictConfig, or a dict of it
     return OmegaConf.to_yaml(cfg) if shown == values else OmegaConf.to_yaml(OmegaConf.create(shown))
 
 
-def settle_dtype(cfg: Any, device: str | None) -> list[str]:  # noqa: ANN401 (a DictConfig)
+def settle_dtype(cfg: Any, device: str | None) -> None:  # noqa: ANN401 (a DictConfig)
     """Replace `model.dtype: auto` by the dtype for the device, so that a folder's config says what was computed in.
+
+    The first process prints what was chosen, and what the device emulates at which measured cost.
 
     Args:
         cfg: Has `model`, and `trainer` where it trains.
         device: Where the model goes; null is the GPU if there is one, else the CPU.
-
-    Returns:
-        Whole lines for the user: what was chosen, and what is emulated on the device at which measured cost.
     """
     import torch
 
@@ -346,7 +345,8 @@ def settle_dtype(cfg: Any, device: str | None) -> list[str]:  # noqa: ANN401 (a 
                 f"{key}: this {device} emulates {asked[key]}, a matrix product takes"
                 f" {slowdown(dtype, device):.1f} times as long as in float32. Set {key}={remedy}.\n"
             )
-    return lines
+    if not any(int(os.environ.get(rank) or 0) for rank in ("RANK", "SLURM_PROCID", "LOCAL_RANK")):
+        sys.stdout.writelines(lines)
 
 
 def refuse_another_config(

@@ -239,7 +239,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             cfg = resumed_config(cfg, overrides, free, trust) if resumed else composed(cfg, overrides)
             cfg = checked(cfg, fields(), saved=resumed)
             if not resumed:
-                sys.stdout.writelines(settle_dtype(cfg, cfg.device))
+                settle_dtype(cfg, cfg.device)
             folder = EvaluationDir(cfg.paths.run_dir)
             sweep = f"the same command with hydra.sweep.dir={hydra_config.sweep.dir}"
             words = f"resume={folder.path}" if hydra_config.mode != RunMode.MULTIRUN else sweep

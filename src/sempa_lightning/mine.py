@@ -1,7 +1,6 @@
 """`python -m sempa_lightning.mine`: find hard negatives for the rows of a data set with a model's embeddings."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,7 +160,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
     with telling_errors():
         trust = trusted(cfg.trust)
         cfg = checked(composed(cfg, list(HydraConfig.get().overrides.task)), fields(), PASSED)
-        sys.stdout.writelines(settle_dtype(cfg, cfg.device))
+        settle_dtype(cfg, cfg.device)
         with stopping_on_signals("", lambda: False):
             mine(cfg, trust)
 

@@ -1,6 +1,5 @@
 """`python -m sempa_lightning.synthesize`: let a language model write training rows for your sentences."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -168,7 +167,7 @@ def main(cfg: Any) -> None:  # noqa: ANN401 (a DictConfig, whose own type hints 
             cfg = composed(cfg)
         cfg = checked(cfg, fields(), saved=resumed)
         if not resumed:
-            sys.stdout.writelines(settle_dtype(cfg, cfg.device))
+            settle_dtype(cfg, cfg.device)
         folder = SynthesisDir(cfg.paths.run_dir)
         with stopping_on_signals(f"resume={folder.path}", lambda: folder.begun):
             synthesize(cfg)

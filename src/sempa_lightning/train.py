@@ -240,15 +240,6 @@ def _refuse_alone(objective: Any, batch_size: object) -> None:  # noqa: ANN401 (
         )
 
 
-def _settle_dtype(cfg: Any) -> None:  # noqa: ANN401 (as below)
-    """Choose `model.dtype: auto` for the trainer's device; the first process prints what is chosen or emulated."""
-    from sempa_lightning.training.setup import is_first_process
-
-    lines = settle_dtype(cfg, "cpu" if cfg.trainer.get("accelerator") == "cpu" else None)
-    if lines and is_first_process():
-        sys.stdout.writelines(lines)
-
-
 def _check(cfg: Any, folder: str) -> None:  # noqa: ANN401 (as below)
     """Check what goes beyond single keys.
 
@@ -387,7 +378,7 @@ def main(cfg: Any) -> float | None:  # noqa: ANN401 (a DictConfig, whose own typ
                 _refuse_idle(cfg, hydra_config.overrides.task)
             cfg = checked(cfg, fields(), PASSED, saved=resume)
             _check(cfg, hydra_config.run.dir)
-            _settle_dtype(cfg)
+            settle_dtype(cfg, "cpu" if cfg.trainer.get("accelerator") == "cpu" else None)
             if cfg.preflight:
                 from sempa_lightning.preflight import preflight
 

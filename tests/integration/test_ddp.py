@@ -28,7 +28,7 @@ def probes(run):
 
 
 # What is computed, in float32 for five steps or in float64 for ten.
-SINGLE, DOUBLE = ["+model.dtype=float32"], ["+model.dtype=float64", "trainer.max_epochs=2"]
+SINGLE, DOUBLE = ["++model.dtype=float32"], ["++model.dtype=float64", "trainer.max_epochs=2"]
 CHOICES = [
     [*SINGLE, "objective=preference"],
     [*DOUBLE, "objective=preference_nll_kl", "loss=mpo"],  # sees the whole step
@@ -57,7 +57,7 @@ def test_two_processes_do_what_one_does(alone, pair, steps, tmp_path, choice, st
     words, one = alone(*choice)
     two = pair(tmp_path, *words, f"trainer={strategy}", "trainer.precision=32-true", "data.micro_batch_tokens=256")
     assert len(steps(one).losses) == (10 if "trainer.max_epochs=2" in choice else 5)
-    dtype = torch.float64 if "+model.dtype=float64" in choice else torch.float32
+    dtype = torch.float64 if "++model.dtype=float64" in choice else torch.float32
     assert {weight.dtype for weight in steps(two).weights.values()} == {dtype}
     steps(one).assert_equal(steps(two), tolerance=1e-6)
     assert len(probes(one)) == len(steps(one).losses)

@@ -83,7 +83,7 @@ def test_all_weights_with_embeddings_that_the_head_shares(train, pair, every_ste
     config = LlamaConfig.from_pretrained(base, tie_word_embeddings=True)
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(base)
-    words = [*every_step, *WORDS, f"model.path={base}", "+model.dtype=float64", "adapter=none", "reference=frozen"]
+    words = [*every_step, *WORDS, f"model.path={base}", "++model.dtype=float64", "adapter=none", "reference=frozen"]
     alone = train(tmp_path / "one", *words)
     together = pair(tmp_path / "two", *words, *FSDP)
     steps(alone).assert_equal(steps(together), tolerance=1e-6)
@@ -93,7 +93,7 @@ def test_all_weights_with_embeddings_that_the_head_shares(train, pair, every_ste
 
 
 def test_a_base_in_half_precision_has_an_adapter_in_single(pair, unmeasured, tmp_path):
-    run = pair(tmp_path, *WORDS, *unmeasured, "trainer=fsdp", "+model.dtype=bfloat16", "optimizer.lr=1e-2")
+    run = pair(tmp_path, *WORDS, *unmeasured, "trainer=fsdp", "++model.dtype=bfloat16", "optimizer.lr=1e-2")
     state = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
     assert {value.dtype for value in state.values()} == {torch.float32}
     # Every B has left 0: gradients have reached all layers.
@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     train, here, pair, every_step, steps, unmeasured, tmp_path, begun_by
 ):
     words = [word for word in every_step if "warmup" not in word]
-    words += [*WORDS, *unmeasured, "scheduler=constant", "+model.dtype=float64"]
+    words += [*WORDS, *unmeasured, "scheduler=constant", "++model.dtype=float64"]
     whole = train(tmp_path / "whole", *words)
     run, half = RunDir(tmp_path / "half"), [*words, "trainer.max_steps=2"]
     ending = [f"resume={run.path}", "trainer.max_steps=5", "trainer.val_check_interval=1"]

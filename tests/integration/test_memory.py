@@ -17,7 +17,7 @@ def importable(monkeypatch):
 def test_smaller_micro_batches(train, here, tiny_arguments, every_step, unmeasured, steps, tmp_path, objective):
     from sempa_lightning.artifacts import RunDir
 
-    words = [*every_step, *unmeasured, f"objective={objective}", "data.max_rows=16", "+model.dtype=float64"]
+    words = [*every_step, *unmeasured, f"objective={objective}", "data.max_rows=16", "++model.dtype=float64"]
     small = steps(train(tmp_path / "small", *words, "data.micro_batch_tokens=800"))
     done = here(
         *tiny_arguments, f"hydra.run.dir={tmp_path}/large", *words, LITTLE.format(tokens=800, rank=0),
@@ -30,7 +30,7 @@ def test_smaller_micro_batches(train, here, tiny_arguments, every_step, unmeasur
 
 def test_processes_agree(train, pair, every_step, unmeasured, steps, tmp_path):
     """It happens to the second alone, and there in the passes before those with gradients, too."""
-    words = [*every_step, *unmeasured, "objective=joint", "loss=bco", "data.max_rows=16", "+model.dtype=float64"]
+    words = [*every_step, *unmeasured, "objective=joint", "loss=bco", "data.max_rows=16", "++model.dtype=float64"]
     alone = steps(train(tmp_path / "alone", *words))
     ddp = ["trainer=ddp", "trainer.precision=32-true"]
     little = [LITTLE.format(tokens=800, rank=1), "data.micro_batch_tokens=4096"]

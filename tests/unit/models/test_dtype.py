@@ -40,19 +40,30 @@ def config(dtype, **trainer):
 @pytest.mark.parametrize(
     ("name", "chosen"), [("no units", "float32"), ("avx512", "bfloat16"), ("amx", "bfloat16"), ("arm", "bfloat16")]
 )
-def test_auto_is_what_the_cpu_computes_natively(cpu, name, chosen):
+def test_auto_is_what_the_cpu_computes_natively(cpu, name, chosen, capsys):
     cpu(name)
     cfg = config("auto", precision="32-true")
-    (line,) = settle_dtype(cfg, "cpu")
+    settle_dtype(cfg, "cpu")
+    (line,) = capsys.readouterr().out.splitlines()
     assert cfg.model.dtype == chosen
     assert line.startswith(f"model.dtype=auto: {chosen}")
-    assert settle_dtype(cfg, "cpu") == []
+    settle_dtype(cfg, "cpu")
+    assert capsys.readouterr().out == ""
 
 
-def test_an_emulated_choice_names_its_measured_factor(cpu):
+def test_the_first_process_alone_prints_it(cpu, capsys, monkeypatch):
+    cpu("no units")
+    monkeypatch.setenv("RANK", "1")
+    cfg = config("auto")
+    settle_dtype(cfg, "cpu")
+    assert (cfg.model.dtype, capsys.readouterr().out) == ("float32", "")
+
+
+def test_an_emulated_choice_names_its_measured_factor(cpu, capsys):
     cpu("no units")
     cfg = config("bfloat16", precision="16-mixed")
-    lines = settle_dtype(cfg, "cpu")
+    settle_dtype(cfg, "cpu")
+    lines = capsys.readouterr().out.splitlines()
     assert cfg.model.dtype == "bfloat16"
     for line, key, dtype in zip(lines, ("model.dtype", "trainer.precision"), ("bfloat16", "float16"), strict=True):
         assert line.startswith(f"{key}: this cpu emulates {dtype}, ")
@@ -60,10 +71,11 @@ def test_an_emulated_choice_names_its_measured_factor(cpu):
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [(None, "32-true"), ("float32", None), ("float32", "64-true")])
-def test_what_any_cpu_computes_is_left_alone(cpu, dtype, precision):
+def test_what_any_cpu_computes_is_left_alone(cpu, dtype, precision, capsys):
     cpu("no units")
     cfg = config(dtype, precision=precision)
-    assert settle_dtype(cfg, "cpu") == []
+    settle_dtype(cfg, "cpu")
+    assert capsys.readouterr().out == ""
     assert cfg.model.get("dtype") == dtype
 
 
