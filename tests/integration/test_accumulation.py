@@ -7,7 +7,8 @@ import torch
 @pytest.mark.parametrize(
     ("precision", "dtype", "choice"),
     [
-        ("32-true", torch.float32, ["objective=preference"]),
+        # In float32 Adam makes a step of the rounding of a gradient near zero, by an amount that depends on the processor.
+        ("64-true", torch.float64, ["objective=preference"]),
         ("64-true", torch.float64, ["objective=preference_nll_kl", "loss=mpo"]),  # sees the whole step
         ("64-true", torch.float64, ["objective=joint"]),
         ("64-true", torch.float64, ["objective=joint", "data.negatives.in_batch=3"]),

@@ -135,7 +135,7 @@ class PreferenceDataModule(LightningDataModule):
         num_workers: CountOrZero,
         cache_dir: str,
         path: str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | None] | None = None,
         readout: Readout | None = None,
         need_rejected: bool = True,
     ) -> None:
