@@ -251,7 +251,7 @@ def test_a_launcher_that_calls_the_job_itself(here, tmp_path):
     """As submitit does: a job that ends early does not end the sweep, and is in its table."""
     done = here("-m", "model=tiny_random", "seed=x,y", "hydra/launcher=basic", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 1
-    assert done.stderr.count("error: seed=") == 2
+    assert done.stderr.count("error: seed: ") == 2
     states = [(trial.state, trial.chosen["seed"]) for trial in recorded_trials(SweepDir(tmp_path / "sweep"))]
     assert states == [("failed", "x"), ("failed", "y")]
 
