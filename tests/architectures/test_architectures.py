@@ -1,6 +1,6 @@
 """A tiny random model of many architectures through train, evaluate, embed and export.
 
-`python tests/architectures/table.py` walks them all, in minutes.
+`python tests/architectures/docs_table.py` walks them all, in minutes.
 """
 
 import logging
@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from table import PAGE, cells, outcome_row, rows_of
+from docs_table import PAGE, cells, outcome_row, rows_of
 from tiny import ARCHITECTURES
 
 # One of each kind: positions learned, rotary, ALiBi or none; windows; experts; recurrence; encoders; odd classes.

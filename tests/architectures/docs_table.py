@@ -1,6 +1,6 @@
 """Walk architectures and write their rows of docs/models.md.
 
-python tests/architectures/table.py [NAME …]; all of them if none is named.
+python tests/architectures/docs_table.py [NAME …]; all of them if none is named.
 """
 
 import json
