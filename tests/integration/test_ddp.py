@@ -59,7 +59,8 @@ def test_two_processes_do_what_one_does(alone, pair, steps, tmp_path, choice, st
     assert len(steps(one).losses) == (10 if "trainer.max_epochs=2" in choice else 5)
     dtype = torch.float64 if "++model.dtype=float64" in choice else torch.float32
     assert {weight.dtype for weight in steps(two).weights.values()} == {dtype}
-    steps(one).assert_equal(steps(two), tolerance=1e-6)
+    # Adam makes a step of the rounding of a gradient near zero, by an amount that depends on the processor.
+    steps(one).assert_equal(steps(two), tolerance=1e-6 if dtype == torch.float64 else 5e-6)
     assert len(probes(one)) == len(steps(one).losses)
     for left, right in zip(probes(one), probes(two), strict=True):
         assert left["step"] == right["step"]
