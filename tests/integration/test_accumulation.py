@@ -7,7 +7,7 @@ import torch
 @pytest.mark.parametrize(
     ("precision", "dtype", "choice"),
     [
-        # In float32 Adam makes a step of the rounding of a gradient near zero, by an amount that depends on the processor.
+        # In float32 Adam makes a step of the rounding of a gradient near zero, which depends on the processor.
         ("64-true", torch.float64, ["objective=preference"]),
         ("64-true", torch.float64, ["objective=preference_nll_kl", "loss=mpo"]),  # sees the whole step
         ("64-true", torch.float64, ["objective=joint"]),
