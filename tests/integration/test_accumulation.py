@@ -8,7 +8,7 @@ import torch
     ("precision", "dtype", "choice"),
     [
         # With its own eps, Adam would make a whole step of the rounding of a gradient near zero.
-        ("32-true", torch.float32, ["objective=preference", "+optimizer.eps=1e-5"]),
+        ("32-true", torch.float32, ["objective=preference", "+optimizer.eps=1e-4"]),
         ("64-true", torch.float64, ["objective=preference_nll_kl", "loss=mpo"]),  # sees the whole step
         ("64-true", torch.float64, ["objective=joint"]),
         ("64-true", torch.float64, ["objective=joint", "data.negatives.in_batch=3"]),
